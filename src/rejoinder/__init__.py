@@ -1,0 +1,71 @@
+"""Train, evaluate and talk with models that choose the best reply to a dialogue.
+
+The names below are loaded when they are first used, so `import rejoinder` costs next to nothing
+and leaves torch alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Dialogue",
+    "Example",
+    "Index",
+    "Message",
+    "Ranking",
+    "RejoinderError",
+    "Reply",
+    "RetrieveAgent",
+    "TextRanker",
+    "__version__",
+    "evaluate",
+    "examples",
+    "load",
+    "read",
+    "train",
+]
+
+HOMES = {
+    "Dialogue": "rejoinder.schema",
+    "Example": "rejoinder.schema",
+    "Index": "rejoinder.index",
+    "Message": "rejoinder.schema",
+    "Ranking": "rejoinder.schema",
+    "RejoinderError": "rejoinder.errors",
+    "Reply": "rejoinder.schema",
+    "RetrieveAgent": "rejoinder.agents",
+    "TextRanker": "rejoinder.ranker",
+    "evaluate": "rejoinder.evaluation",
+    "examples": "rejoinder.schema",
+    "load": "rejoinder.zoo",
+    "read": "rejoinder.data",
+    "train": "rejoinder.training.start",
+}
+
+if TYPE_CHECKING:  # the same once more, for type checkers and editors; a test compares the two
+    from rejoinder.agents import RetrieveAgent
+    from rejoinder.data import read
+    from rejoinder.errors import RejoinderError
+    from rejoinder.evaluation import evaluate
+    from rejoinder.index import Index
+    from rejoinder.ranker import TextRanker
+    from rejoinder.schema import Dialogue, Example, Message, Ranking, Reply, examples
+    from rejoinder.training.start import train
+    from rejoinder.zoo import load
+else:  # hidden from type checkers, which would take any name for granted
+
+    def __getattr__(name: str) -> object:
+        """Load a public name on its first use (PEP 562)."""
+        if name not in HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(HOMES[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    """List public names, loaded or not."""
+    return sorted({*globals(), *__all__})

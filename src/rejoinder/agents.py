@@ -1,0 +1,70 @@
+"""Who answers: an agent takes a dialogue and gives a reply; chat and server know nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from rejoinder.index import CandidateIndex
+from rejoinder.ranker import TextRanker
+from rejoinder.schema import Dialogue, Reply, Scored
+
+SHOWN = 20  # candidates that a reply carries along
+
+
+class Agent(Protocol):
+    """Anything that can answer."""
+
+    def respond(self, dialogue: Dialogue) -> Reply: ...
+
+
+class RetrieveAgent:
+    """Says the best candidate of an index that was not said yet.
+
+    With `reranker` the `keep` best are put in a new order by it. The confidence is always that of
+    the ranker behind the index: it has seen the whole pool. `max_history` is the number of newest
+    messages to read, 0 = all; what was said before is known all the same.
+    """
+
+    def __init__(
+        self,
+        index: CandidateIndex,
+        ranker: TextRanker,
+        *,
+        reranker: TextRanker | None = None,
+        keep: int = SHOWN,
+        max_history: int = 0,
+        repeat: bool = False,
+    ) -> None:
+        self.index = index
+        self.ranker = ranker
+        self.reranker = reranker
+        self.keep = keep
+        self.max_history = max_history
+        self.repeat = repeat
+
+    def respond(self, dialogue: Dialogue) -> Reply:
+        """The reply to say next, with the candidates that came nearest.
+
+        Where every candidate was said already, the best of them is said again.
+        """
+        seen = replace(dialogue, messages=dialogue.messages[-self.max_history :])
+        said = set() if self.repeat else {_key(message.content) for message in dialogue.messages}
+        found = self.index.search(seen, k=self.keep + len(said))
+        listed = [
+            Scored(self.index.texts[number], score)
+            for number, score in zip(found.numbers, found.scores, strict=True)
+        ]
+        fresh = [one for one in listed if _key(one.text) not in said] or listed
+        fresh = fresh[: self.keep]
+        if self.reranker:
+            scores = self.reranker.scores(seen, [one.text for one in fresh]).tolist()
+            fresh = [Scored(one.text, score) for one, score in zip(fresh, scores, strict=True)]
+            fresh.sort(key=lambda one: -one.score)
+        sure = self.ranker.confidence.of(found.crowd) if self.ranker.confidence else None
+        return Reply(fresh[0].text, sure, tuple(fresh))
+
+
+def _key(text: str) -> str:
+    """Texts that a listener would take for the same."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

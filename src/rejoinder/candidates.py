@@ -1,0 +1,134 @@
+"""Where candidate replies come from, and which of them are allowed.
+
+A source is a file (one candidate a line, or dialogues, whose replies are taken), `sample` (the
+corpus that comes with the package: all messages of both sides, and further replies), or `convai2`
+(the distinct replies of the downloaded training data, over 100,000).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from rejoinder.data import read
+from rejoinder.data.lines import read_candidates
+from rejoinder.errors import DataError
+
+SAMPLE = Path(__file__).parent / "sample"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Distinct candidates in the order of their first coming, and what was left out."""
+
+    texts: list[str]
+    repeated: int
+    blocked: int
+
+
+def cache_folder() -> Path:
+    """Where downloads and ready indexes are kept: REJOINDER_HOME, else the user's cache folder."""
+    home = os.environ.get("REJOINDER_HOME")
+    if home:
+        return Path(home)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "rejoinder"
+
+
+def collect(sources: Iterable[str | Path], block: Path | None = None) -> Collected:
+    """All distinct, allowed candidates of some sources."""
+    pattern = read_block(block) if block else None
+    texts: dict[str, None] = {}
+    repeated = blocked = 0
+    for text in chain.from_iterable(candidates_of(source) for source in sources):
+        if text in texts:
+            repeated += 1
+        elif pattern and pattern.search(text):
+            blocked += 1
+        else:
+            texts[text] = None
+    if not texts:
+        raise DataError(f"no candidates left: all {blocked} are blocked by {block}")
+    return Collected(list(texts), repeated, blocked)
+
+
+def candidates_of(source: str | Path) -> Iterator[str]:
+    """Candidates of one source, repeated ones included."""
+    if source == "sample":
+        return _sample()
+    if source == "convai2":
+        return read_candidates(convai2_file())
+    return read_candidates(source)
+
+
+def _sample() -> Iterator[str]:
+    for name in ("train.jsonl", "dev.jsonl"):
+        for dialogue in read(SAMPLE / name):
+            for message in dialogue.messages:
+                yield message.content
+    yield from read_candidates(SAMPLE / "replies.txt")
+
+
+def convai2_file() -> Path:
+    """The downloaded training dialogues. Raises DataError, saying how to get them."""
+    folder = cache_folder() / "convai2"
+    for name in ("train_self_original.txt", "train_self_original_no_cands.txt"):
+        found = next(folder.rglob(name), None) if folder.is_dir() else None
+        if found:
+            return found
+    raise DataError(
+        f"{folder}: ConvAI2 is not there yet; fetch it with `rejoinder data get convai2`, or, without "
+        "a network, from a copy with `rejoinder data get convai2 --from FILE`"
+    )
+
+
+def source_key(sources: Sequence[str | Path], block: Path | None = None) -> str:
+    """A short name for sources as they are now, without reading large files.
+
+    It changes when a file gets another size, time or place.
+    """
+    digest = hashlib.sha256()
+    files = list(chain.from_iterable(_files(source) for source in sources))
+    for file in [*files, *([block] if block else [])]:
+        try:
+            state = file.stat()
+        except OSError as error:
+            raise DataError(f"{file}: {error.strerror}; expected a file of candidates") from None
+        digest.update(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _files(source: str | Path) -> list[Path]:
+    if source == "sample":
+        return sorted(SAMPLE.glob("*.*l")) + [SAMPLE / "replies.txt"]
+    return [convai2_file()] if source == "convai2" else [Path(source)]
+
+
+def read_block(path: Path) -> re.Pattern[str]:
+    """Words (whole ones, any case) or /regular expressions/, one a line; # opens a comment."""
+    parts = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {error}; expected a text file of words to block") from None
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        is_pattern = len(line) > 2 and line.startswith("/") and line.endswith("/")
+        part = line[1:-1] if is_pattern else rf"(?<!\w){re.escape(line)}(?!\w)"
+        try:
+            re.compile(part)
+        except re.error as error:
+            raise DataError(
+                f"{path}:{number}: {line!r} is no regular expression ({error}); write words as "
+                "they are and expressions as /expression/"
+            ) from None
+        parts.append(f"(?:{part})")
+    if not parts:
+        raise DataError(f"{path}: no word to block in it; expected one word or /expression/ a line")
+    return re.compile("|".join(parts), re.IGNORECASE)

@@ -1,0 +1,60 @@
+"""Where typed lines come from: a person at a terminal, or a pipe.
+
+Both give a function like `input`: the next line, EOFError at the end, KeyboardInterrupt at Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from io import TextIOWrapper
+from typing import TextIO
+
+from rejoinder.chat.persona import is_persona_line
+
+Ask = Callable[[], str]
+
+
+def piped(stdin: TextIO | None) -> Ask:
+    """Read plain lines; what cannot be decoded is replaced. None is a closed input.
+
+    Lines of a persona that follow each other come as one text, as each text replaces the persona.
+    """
+    if isinstance(stdin, TextIOWrapper):
+        stdin.reconfigure(errors="replace")
+    ahead: list[str] = []  # at most one line, read too early
+
+    def read() -> str:
+        return stdin.readline().removeprefix("\ufeff") if stdin else ""
+
+    def ask() -> str:
+        text = ahead.pop() if ahead else read()
+        if not text:
+            raise EOFError
+        while is_persona_line(text):
+            line = read()
+            if not is_persona_line(line):
+                ahead.append(line)
+                break
+            text += line
+        return text.rstrip("\r\n")
+
+    return ask
+
+
+def typed(prompt: str, words: Iterable[str]) -> Ask:
+    """Read from the terminal with line editing, history, and `words` to complete with Tab."""
+    from prompt_toolkit import PromptSession  # only a person at a terminal waits for its import
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.shortcuts import CompleteStyle
+
+    from rejoinder.chat.history import open_history
+
+    session: PromptSession[str] = PromptSession(
+        prompt,
+        history=open_history(),
+        completer=WordCompleter(list(words), sentence=True),
+        complete_while_typing=False,
+        complete_style=CompleteStyle.READLINE_LIKE,  # other styles keep 8 lines free for a menu
+        enable_suspend=True,
+    )
+    return session.prompt

@@ -1,0 +1,298 @@
+"""One self-describing folder per ranker.
+
+    config.json        what the ranker is, its text format, its confidence, how it was trained
+    model.safetensors  all weights; with adapters, only those and the ranker's own (the base, named
+                       by its sha256, is found again on loading)
+    tokenizer.json     the tokenizer
+    README.md          the card: data, command, scores
+
+Weights under `context_encoder.`, `candidate_encoder.` (absent where towers are shared) or `encoder.`
+carry the names of the base's own state, adapters those names with `.lora_A.weight` and
+`.lora_B.weight`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rejoinder.confidence import Confidence
+from rejoinder.config import ModelConfig, from_mapping, to_mapping
+from rejoinder.errors import CheckpointError, ConfigError
+from rejoinder.files import whole_folder, write_text
+from rejoinder.models.build import add_lora, build, merge_lora, towers
+from rejoinder.models.pretrained import find_base
+from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
+from rejoinder.ranker import TextRanker
+from rejoinder.text import TextFormat
+from rejoinder.tokens import Tokens
+
+FORMAT = 1  # of config.json; raised when an old folder can no longer be read as it is
+
+
+def fresh(
+    config: ModelConfig, style: TextFormat, *, trainable: bool = False
+) -> TextRanker:
+    """A ranker on its pretrained base, not trained yet; with `trainable`, adapters are put on."""
+    base = find_base(config.base, config.base_sha256)
+    config = replace(config, base_sha256=base.sha256)
+    module = build(config, base)
+    if trainable and config.lora:
+        add_lora(module, config.lora, config.lora_alpha)
+    tokens = Tokens.from_file(base.folder / "tokenizer.json", style, _pad_id(base.folder))
+    _check_positions(module, style)
+    return TextRanker(module, tokens, config, name=f"untuned {config.kind} on {config.base}")
+
+
+def save(
+    ranker: TextRanker, folder: Path, *, card: str = "", training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write the folder whole or not at all; `dtype` rounds the weights (adapters fit in fp16)."""
+    weights = state(ranker.module, only_adapters=ranker.config.lora > 0)
+    if ranker.config.lora and not any(".lora_" in name for name in weights):
+        raise CheckpointError(
+            f"{folder}: not saved: the adapters of {ranker.name!r} are merged into its base, so they "
+            "would be lost; load it with trainable=True to save it again"
+        )
+    if dtype is not None:
+        weights = {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
+    config = {
+        "format": FORMAT,
+        "model": to_mapping(ranker.config),
+        "text": asdict(ranker.tokens.style),
+        "pad": ranker.tokens.pad,
+        "confidence": asdict(ranker.confidence) if ranker.confidence else None,
+        "training": dict(training or {}),
+    }
+    with whole_folder(folder) as new:
+        save_file(weights, new / "model.safetensors", metadata={"format": "pt"})
+        tokenizer = ranker.tokens.tokenizer.to_str(pretty=True)
+        (new / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (new / "README.md").write_text(card or f"# {folder.name}\n", encoding="utf-8")
+
+
+def store_confidence(folder: Path, confidence: Confidence) -> None:
+    """Write a newly fitted confidence into an existing checkpoint."""
+    folder = resolve(folder)
+    settings = read_config(folder) | {"confidence": asdict(confidence)}
+    write_text(folder / "config.json", json.dumps(settings, indent=2) + "\n")
+
+
+def load(folder: Path, *, trainable: bool = False) -> TextRanker:
+    """Read a folder that `save` wrote; adapters are merged into the base unless `trainable`.
+
+    Raises CheckpointError naming the file and what does not fit.
+    """
+    folder = resolve(folder)
+    config, style, confidence, pad = _settings(folder)
+    weights = _read_weights(folder / "model.safetensors")
+    module = build(config, find_base(config.base, config.base_sha256))
+    if config.lora and trainable:
+        add_lora(module, config.lora, config.lora_alpha)
+    _restore(module, weights, config, trainable, folder)
+    tokens = Tokens.from_file(folder / "tokenizer.json", style, pad)
+    return TextRanker(
+        module,
+        tokens,
+        config,
+        name=folder.name,
+        fingerprint=fingerprint(weights, config, style),
+        confidence=confidence,
+    )
+
+
+def initialise(folder: Path, config: ModelConfig) -> tuple[TextRanker, list[str]]:
+    """A trainable ranker of `config`'s kind with the weights of a checkpoint of any kind.
+
+    Base, adapters, towers and text format are the checkpoint's; a cross-encoder takes the context
+    tower. Returns the ranker and the names of weights that the checkpoint does not have.
+    """
+    folder = resolve(folder)
+    old, style, _, _ = _settings(folder)
+    same = ("base", "base_sha256", "towers", "normalise", "lora", "lora_alpha")
+    ranker = fresh(
+        replace(config, **{name: getattr(old, name) for name in same}),
+        style,
+        trainable=True,
+    )
+    target = {plain_name(name): tensor for name, tensor in ranker.module.state_dict().items()}
+    taken = {}
+    for name, weight in _read_weights(folder / "model.safetensors").items():
+        tower, _, rest = name.partition(".")
+        here = {"context_encoder": "encoder"} if config.kind == "cross" else {}
+        if config.kind != "cross" and old.kind == "cross":
+            here = {"encoder": "context_encoder"}
+        new = f"{here.get(tower, tower)}.{rest}" if rest else tower
+        if new in target:
+            taken[new] = weight
+    _check_shapes(taken, target, folder)
+    with torch.no_grad():
+        for name, weight in taken.items():
+            target[name].copy_(weight)
+    own = set(state(ranker.module, only_adapters=old.lora > 0))
+    return ranker, sorted(own - set(taken))
+
+
+def resolve(folder: Path) -> Path:
+    """The checkpoint itself, where a run's folder was named."""
+    return folder / "best" if (folder / "best" / "config.json").is_file() else folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a checkpoint folder, checked for being one of ours."""
+    file = folder / "config.json"
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(
+            f"{file}: {error.strerror}; expected a folder that `rejoinder train` wrote"
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(f"{file}: broken JSON ({error}); save or fetch the model again") from None
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+        came = settings.get("format") if isinstance(settings, dict) else type(settings).__name__
+        raise CheckpointError(
+            f"{file}: format {came!r}, expected {FORMAT}: not a rejoinder checkpoint of this version"
+        )
+    return settings
+
+
+def _settings(folder: Path) -> tuple[ModelConfig, TextFormat, Confidence | None, int]:
+    """What config.json says of the ranker, its text format, its confidence, its padding."""
+    settings = read_config(folder)
+    where = str(folder / "config.json")
+    try:
+        config = from_mapping(ModelConfig, settings["model"], where)
+        style = from_mapping(TextFormat, settings["text"], where)
+        sure = settings.get("confidence")
+        confidence = Confidence(sure["bias"], tuple(sure["weights"])) if sure else None
+        return config, style, confidence, int(settings.get("pad", 0))
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"{where}: not a ranker's settings: {error}") from None
+
+
+def state(module: nn.Module, *, only_adapters: bool) -> dict[str, Tensor]:
+    """What is saved of a ranker, under names that do not depend on how it was trained."""
+    own = towers(module)
+    shared = {"candidate_encoder."} if "candidate_encoder" not in own else set()
+    kept = {}
+    for name, tensor in module.state_dict().items():
+        if any(name.startswith(prefix) for prefix in shared):
+            continue
+        in_tower = name.split(".")[0] in own
+        if in_tower and only_adapters and ".lora_" not in name:
+            continue
+        kept[plain_name(name)] = tensor.detach().cpu().contiguous()
+    return kept
+
+
+def plain_name(name: str) -> str:
+    """peft's name of a parameter -> the base's own."""
+    for part in ("base_model.model.", "base_layer.", ".default"):
+        name = name.replace(part, "")
+    return name
+
+
+def _restore(
+    module: BiEncoder | PolyEncoder | CrossEncoder,
+    weights: dict[str, Tensor],
+    config: ModelConfig,
+    trainable: bool,
+    folder: Path,
+) -> None:
+    weights = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
+    target = {plain_name(name): tensor for name, tensor in module.state_dict().items()}
+    adapters = {name: w for name, w in weights.items() if ".lora_" in name}
+    if config.lora and not trainable:
+        weights = {name: w for name, w in weights.items() if name not in adapters}
+    _check_shapes(weights, target, folder)
+    own = set(towers(module))
+    expected = {
+        name for name in target
+        if (name.split(".")[0] in own and not (config.lora and ".lora_" not in name))
+        or name.split(".")[0] not in own | {"candidate_encoder"}
+    }
+    if config.lora and not trainable:  # target has no adapters to compare with
+        bare = own - {name.split(".")[0] for name in adapters}
+        expected |= {f"{tower}.*.lora_A.weight" for tower in bare}
+    missing = sorted(expected - set(weights))
+    if missing:
+        raise CheckpointError(
+            f"{folder / 'model.safetensors'}: {len(missing)} weights are missing, e.g. {missing[0]}; "
+            "the file does not belong to this config.json"
+        )
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            target[name].copy_(tensor)
+        if config.lora and not trainable:
+            try:
+                merge_lora(target, adapters, config.lora_alpha / config.lora)
+            except (KeyError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{folder / 'model.safetensors'}: adapters do not fit the base: {error}"
+                ) from None
+
+
+def _check_shapes(weights: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Path) -> None:
+    for name, tensor in weights.items():
+        if name not in target:
+            raise CheckpointError(
+                f"{folder / 'model.safetensors'}: holds {name}, which this kind of ranker does not "
+                "have; the file does not belong to this config.json"
+            )
+        if tensor.shape != target[name].shape:
+            raise CheckpointError(
+                f"{folder / 'model.safetensors'}: {name} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(target[name].shape)}; the file does not belong to this config.json"
+            )
+
+
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing; the folder is not a whole checkpoint")
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: not a whole safetensors file ({error}); copy or fetch it again"
+        ) from None
+
+
+def fingerprint(weights: Mapping[str, Tensor], config: ModelConfig, style: TextFormat) -> str:
+    """A hash of all that scores depend on; an index of another one is stale."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps([to_mapping(config), asdict(style)], sort_keys=True).encode())
+    for name in sorted(weights):
+        digest.update(name.encode())
+        flat = weights[name].reshape(-1)  # a single number has no axis that could be viewed as bytes
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _pad_id(folder: Path) -> int:
+    try:
+        value = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("pad_token_id")
+    except (OSError, ValueError):
+        return 0
+    return int(value) if isinstance(value, int) else 0
+
+
+def _check_positions(module: nn.Module, style: TextFormat) -> None:
+    tower = next(iter(towers(module).values()))
+    limit = getattr(tower.model.config, "max_position_embeddings", None)  # type: ignore[union-attr]
+    if not isinstance(limit, int):
+        return
+    need = style.max_context + (style.max_reply if isinstance(module, CrossEncoder) else 0)
+    if need > limit:
+        raise ConfigError(f"contexts of {need} tokens, but the base reads at most {limit}")

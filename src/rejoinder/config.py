@@ -1,0 +1,149 @@
+"""Settings as frozen dataclasses, read from TOML and dotted overrides, written as JSON.
+
+`ModelConfig` says what a ranker is and is saved in its checkpoint; `TrainConfig` says how one was
+made and is saved beside it. An unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from rejoinder.errors import ConfigError
+
+Kind = Literal["bi", "poly", "cross"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What a ranker is made of."""
+
+    kind: Kind = "bi"
+    base: str = "minilm"  # a name of models.pretrained.BASES, a hub name, or a folder
+    base_sha256: str = ""  # of the base's model.safetensors; filled in when the model is built
+    towers: Literal["shared", "separate"] = "shared"  # bi and poly
+    pooling: Literal["mean", "first", "max"] = "mean"
+    normalise: bool = True  # vectors of length one (bi and poly)
+    scale: float = 20.0  # factor on the score at the start; 1 where vectors are raw
+    learn_scale: bool = True
+    poly: Literal["codes", "n_first", "all"] = "all"
+    codes: int = 64  # vectors a context is summed up in (poly types codes and n_first)
+    attention: Literal["basic", "sqrt", "multihead"] = "basic"
+    heads: int = 4  # of multihead attention
+    head: Literal["both", "linear"] = "both"  # cross: see CrossEncoder
+    lora: int = 32  # rank of the adapters on all linear layers; 0 = train all weights
+    lora_alpha: int = 64  # the adapters are multiplied by lora_alpha / lora
+    dropout: float = 0.0  # inside the encoder; more costs 60 % of the speed on a CPU
+    freeze_embeddings: bool = False  # with lora > 0 they are frozen anyway
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        for name, least in (("codes", 1), ("heads", 1), ("lora", 0), ("lora_alpha", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        if self.scale <= 0:
+            raise ConfigError(f"scale is {self.scale}; expected more than 0")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout}; expected 0 up to (not including) 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a ranker is trained."""
+
+    epochs: float = 2.0  # passes over the data; the last one may be a part
+    max_steps: int = 0  # optimizer steps; 0 = as the epochs say
+    max_time: float = 0.0  # minutes, over all resumed parts; 0 = no limit
+    batch_size: int = 64  # contexts per optimizer step; each reply is a candidate for all of them
+    negatives: int = 0  # candidates drawn from the data beside the batch's own (cross: per context)
+    candidates: Literal["batch", "inline"] = "batch"  # cross: drawn ones, or each example's list
+    lr: float = 1e-3  # peak learning rate
+    optimizer: Literal["adamw", "adamax"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest norm of the gradient; 0 = any
+    schedule: Literal["linear", "plateau", "constant"] = "linear"  # after warm-up
+    warmup: int = 50  # optimizer steps
+    patience: int = 0  # plateau: validations without progress before the rate falls
+    decay: float = 0.4  # plateau: factor on the rate
+    both_sides: bool = False  # learn the user's messages too, roles swapped, partner_persona given
+    drop_persona: float = 0.1  # share of examples that are read without persona
+    shuffle_persona: bool = True  # persona sentences in a new order each time
+    precision: Literal["bf16", "fp32"] = "bf16"
+    eval_every: int = 0  # optimizer steps between validations; 0 = once an epoch
+    eval_limit: int = 1000  # dev examples per validation, the first ones; 0 = all
+    save_every: int = 50  # optimizer steps between saves that training can resume from
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        least = {"batch_size": 1, "lr": 0, "clip": 0, "warmup": 0, "negatives": 0, "save_every": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {low}")
+        if self.epochs <= 0 and self.max_steps <= 0:
+            raise ConfigError("neither epochs nor max_steps is above 0: nothing would be trained")
+        if not 0 <= self.drop_persona <= 1:
+            raise ConfigError(f"drop_persona is {self.drop_persona}; expected 0 to 1")
+
+
+def _check_choices(config: Any) -> None:
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            known = ", ".join(map(str, get_args(hint)))
+            raise ConfigError(f"{name} is {getattr(config, name)!r}; known: {known}")
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Fill a settings class from plain values; `where` is named in errors."""
+    hints = get_type_hints(kind)
+    filled = {}
+    for name, value in values.items():
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(hints))}."
+            raise ConfigError(f"{where}: unknown setting {name!r}.{hint}")
+        filled[name] = _fitted(value, hints[name], f"{where}: {name}")
+    return kind(**filled)
+
+
+def _fitted(value: Any, hint: Any, where: str) -> Any:
+    if get_origin(hint) is tuple:
+        if isinstance(value, (list, tuple)) and len(value) == len(get_args(hint)):
+            return tuple(_fitted(x, float, where) for x in value)
+    elif get_origin(hint) is Literal or (hint is bool and isinstance(value, bool)):
+        return value
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    name = getattr(hint, "__name__", str(hint))
+    raise ConfigError(f"{where} is {value!r}; expected {name}")
+
+
+def read_toml(path: Path, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The sections of a TOML settings file; any other section is an error."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; expected a TOML settings file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    for name, section in values.items():
+        if name not in sections or not isinstance(section, dict):
+            raise ConfigError(
+                f"{path}: unknown section {name!r}; known: {', '.join(f'[{s}]' for s in sections)}"
+            )
+    return values
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Plain values of a settings object, ready for JSON."""
+    return dataclasses.asdict(config)

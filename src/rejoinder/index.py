@@ -1,0 +1,278 @@
+"""Many candidates, encoded once and kept: exact top-k for any context.
+
+A bi- or poly-encoder's candidate vector does not depend on the context, so an index is one matrix
+(N, D) beside N texts. A poly score is a softmax-weighted mean of dot products (models.attention), so
+one matrix product per block of candidates gives all scores, and no vector per context and candidate
+is ever made.
+
+An index remembers the fingerprint of the model (its weights and text format) and of its own texts;
+it refuses to work with another model.
+
+    DIR/index.json           fingerprints, sizes, precision, where the candidates came from
+    DIR/candidates.jsonl     one JSON string a line
+    DIR/vectors.safetensors  (N, D) fp32 or bf16
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rejoinder.confidence import Crowd
+from rejoinder.errors import ConfigError, IndexStale, RejoinderError
+from rejoinder.files import whole_folder
+from rejoinder.models.rankers import Encoded
+from rejoinder.ranker import Precision, TextRanker
+from rejoinder.schema import Dialogue
+
+Progress = Callable[[int, int], None]
+BLOCK = 8192  # candidates scored at once: 8192 x 384 bf16 products stay in a processor's cache
+PART = 16384  # candidates encoded between two saves of an interrupted build
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best candidates of one search, best first, and what the whole pool's scores were like."""
+
+    numbers: tuple[int, ...]
+    scores: tuple[float, ...]
+    crowd: Crowd
+
+
+class CandidateIndex(Protocol):
+    """What an agent needs of an index, whichever engine is behind it."""
+
+    texts: Sequence[str]
+
+    def add(self, candidates: Sequence[str]) -> None: ...
+    def search(self, dialogue: Dialogue, k: int) -> Found: ...
+
+
+class Index:
+    """All candidates scored, none left out: the truth that any faster engine is measured by."""
+
+    def __init__(
+        self, ranker: TextRanker, texts: Sequence[str], vectors: Tensor, source: str = ""
+    ) -> None:
+        self.ranker = ranker
+        self.texts = list(texts)
+        self.vectors = vectors  # (N, D) fp32 or bf16
+        self.source = source
+        self._known = set(self.texts)
+
+    @classmethod
+    def build(
+        cls,
+        ranker: TextRanker,
+        candidates: Iterable[str],
+        *,
+        precision: Precision = "fp32",
+        out: Path | None = None,
+        source: str = "",
+        progress: Progress | None = None,
+    ) -> Index:
+        """Encode distinct candidates; with `out`, save there, and go on where a build broke off.
+
+        Raises ConfigError for a cross-encoder, which has no candidate vectors, or no candidates.
+        """
+        if ranker.is_cross:
+            raise ConfigError(
+                "a cross-encoder reads candidate and context together, so nothing can be kept; "
+                "build the index with a bi- or poly-encoder and use the cross-encoder to --rerank"
+            )
+        texts = list(dict.fromkeys(candidates))
+        if not texts:
+            raise ConfigError("no candidates to build an index of")
+        kept, ranker.precision = ranker.precision, precision
+        try:
+            parts = _Parts(out, ranker, texts, precision)
+            vectors = torch.cat(list(parts.encode(progress)))
+        finally:
+            ranker.precision = kept
+        index = cls(ranker, texts, vectors, source)
+        if out:
+            index.save(out)
+            parts.discard()
+        return index
+
+    @classmethod
+    def load(cls, folder: Path, ranker: TextRanker) -> Index:
+        """Read a saved index; IndexStale if it was built with another model or text format."""
+        info = read_info(folder)
+        if info["model"] != ranker.fingerprint:
+            raise IndexStale(
+                f"{folder}: built with {info['model_name']} ({info['model'][:8]}), not with "
+                f"{ranker.name} as it is now ({ranker.fingerprint[:8]}); build it again with: "
+                f"rejoinder index build CANDIDATES --model MODEL --out {folder}"
+            )
+        try:
+            lines = (folder / "candidates.jsonl").read_text(encoding="utf-8").splitlines()
+            texts = [json.loads(line) for line in lines]
+            vectors = load_file(folder / "vectors.safetensors")["vectors"]
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise RejoinderError(f"{folder}: broken index ({error}); build it again") from None
+        if len(texts) != len(vectors) or hash_texts(texts) != info["candidates"]:
+            raise IndexStale(
+                f"{folder}: candidates.jsonl was changed after the index was built "
+                f"({len(texts)} texts, {len(vectors)} vectors); build it again"
+            )
+        return cls(ranker, texts, vectors, str(info.get("source", "")))
+
+    def save(self, folder: Path) -> None:
+        """Write the folder, whole or not at all."""
+        info = {
+            "format": 1,
+            "model": self.ranker.fingerprint,
+            "model_name": self.ranker.name,
+            "candidates": hash_texts(self.texts),
+            "size": len(self.texts),
+            "width": self.vectors.shape[1],
+            "precision": "bf16" if self.vectors.dtype == torch.bfloat16 else "fp32",
+            "source": self.source,
+        }
+        with whole_folder(folder) as new:
+            (new / "index.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+            lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in self.texts)
+            (new / "candidates.jsonl").write_text(lines, encoding="utf-8")
+            save_file({"vectors": self.vectors.cpu().contiguous()}, new / "vectors.safetensors")
+
+    def add(self, candidates: Sequence[str]) -> None:
+        """Encode and append those that are not there yet."""
+        new = [text for text in dict.fromkeys(candidates) if text not in self._known]
+        if not new:
+            return
+        vectors = self.ranker.encode_candidates(new).to(self.vectors)
+        self.vectors = torch.cat([self.vectors, vectors])
+        self.texts += new
+        self._known.update(new)
+
+    def search(self, dialogue: Dialogue, k: int = 10) -> Found:
+        """The k best candidates for a dialogue, best first; fewer if there are fewer."""
+        return self.search_encoded(self.ranker.encode_contexts([dialogue]), k)
+
+    @torch.inference_mode()
+    def search_encoded(self, context: Encoded, k: int = 10) -> Found:
+        """The k best for one context's codes (1, M, D); the earlier of two equal ones first."""
+        scores = self.scores(context)
+        best = scores.topk(min(max(k, 2), len(scores)), sorted=True)
+        numbers = best.indices
+        exact = best.values
+        if self.vectors.dtype == torch.bfloat16:  # order the best again, without rounded products
+            exact = self._score(context, self.vectors[numbers].float())
+        order = sorted(range(len(numbers)), key=lambda i: (-float(exact[i]), int(numbers[i])))
+        second = order[1] if len(order) > 1 else order[0]
+        crowd = Crowd(
+            float(exact[order[0]]), float(exact[second]), float(scores.mean()), _spread(scores)
+        )
+        chosen = order[:k]
+        return Found(
+            tuple(int(numbers[i]) for i in chosen), tuple(float(exact[i]) for i in chosen), crowd
+        )
+
+    @torch.inference_mode()
+    def scores(self, context: Encoded) -> Tensor:
+        """Scores of all candidates for one context: (1, M, D) -> (N,) fp32"""
+        blocks = self.vectors.split(BLOCK)
+        return torch.cat([self._score(context, block) for block in blocks])
+
+    def _score(self, context: Encoded, block: Tensor) -> Tensor:
+        everywhere = torch.ones(len(block), 1, dtype=torch.bool, device=block.device)
+        cast = Encoded(context.vectors.to(block.dtype), context.mask)
+        return self.ranker.module.score(cast, Encoded(block, everywhere))[0].float().cpu()
+
+
+class _Parts:
+    """The parts of a build: each is saved when done, so that a broken build goes on."""
+
+    def __init__(
+        self, out: Path | None, ranker: TextRanker, texts: list[str], precision: Precision
+    ) -> None:
+        self.ranker = ranker
+        self.texts = texts
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.folder = out.with_name(f".{out.name}.building") if out else None
+        if self.folder:
+            self._claim(f"{ranker.fingerprint} {hash_texts(texts)} {precision}")
+
+    def encode(self, progress: Progress | None) -> Iterable[Tensor]:
+        """Vectors of all candidates, part by part."""
+        for start in range(0, len(self.texts), PART):
+            texts = self.texts[start : start + PART]
+            file = self.folder / f"{start}.safetensors" if self.folder else None
+            vectors = _kept(file, len(texts))
+            if vectors is None:
+                vectors = self.ranker.encode_candidates(
+                    texts, _shifted(progress, start, len(self.texts))
+                ).to(self.dtype)
+                if file:
+                    temporary = file.with_suffix(".tmp")
+                    save_file({"vectors": vectors.cpu()}, temporary)
+                    temporary.replace(file)
+            yield vectors
+
+    def discard(self) -> None:
+        """The index is saved: the parts are not needed any more."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _claim(self, what: str) -> None:
+        assert self.folder is not None
+        mark = self.folder / "of"
+        try:
+            if not mark.is_file() or mark.read_text(encoding="utf-8") != what:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder.mkdir(parents=True)
+                mark.write_text(what, encoding="utf-8")
+        except OSError as error:
+            raise RejoinderError(f"{self.folder}: could not be written ({error.strerror})") from None
+
+
+def _kept(file: Path | None, size: int) -> Tensor | None:
+    if file is None or not file.is_file():
+        return None
+    try:
+        vectors = load_file(file)["vectors"]
+    except (SafetensorError, KeyError, OSError):
+        return None
+    return vectors if len(vectors) == size else None
+
+
+def _shifted(progress: Progress | None, start: int, total: int) -> Progress | None:
+    return (lambda done, _: progress(start + done, total)) if progress else None
+
+
+def _spread(scores: Tensor) -> float:
+    return float(scores.std(correction=0))
+
+
+def hash_texts(texts: Iterable[str]) -> str:
+    """A hash of the candidates and their order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """What `index.json` says. Raises RejoinderError if the folder is no index."""
+    file = folder / "index.json"
+    try:
+        info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if info["format"] != 1:
+            raise ValueError(f"format {info['format']}, expected 1")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RejoinderError(
+            f"{file}: not an index ({error}); make one with: rejoinder index build CANDIDATES "
+            "--model MODEL --out DIR"
+        ) from None
+    return info

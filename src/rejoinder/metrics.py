@@ -1,0 +1,69 @@
+"""Numbers about rankings and replies: numpy in, floats out.
+
+Ties count against the model: a right reply that shares its score with n wrong ones stands behind
+all n. So a model that gives every candidate the same score is never right.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_PUNCTUATION = str.maketrans(dict.fromkeys("!\"#$%&()*+,-./:;<=>?@[]\\^`{|}~_'", " "))
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def rank_of_best(scores: ArrayLike, right: ArrayLike) -> int:
+    """Place of the best right candidate, 1 = first: (N,) scores, (N,) bool -> int.
+
+    Wrong candidates with an equal score stand before it; other right ones do not count. NaN is never
+    right: it compares as neither less nor more, and what is not less stands before.
+    """
+    scores, right = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=bool)
+    best = scores[right].max()
+    return 1 + int((~(scores[~right] < best)).sum())
+
+
+def hits_at(ranks: ArrayLike, k: int) -> float:
+    """Share of ranks that are at most k."""
+    return float((np.asarray(ranks) <= k).mean())
+
+
+def reciprocal_rank(ranks: ArrayLike) -> float:
+    """Mean of 1 / rank (MRR)."""
+    return float((1 / np.asarray(ranks, dtype=np.float64)).mean())
+
+
+def interval(values: ArrayLike, level: float = 1.96) -> tuple[float, float]:
+    """95 % confidence interval of a share of ones, by Wilson's score (1927): (n,) -> low, high."""
+    hits: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
+    n = len(hits)
+    if n == 0:
+        return 0.0, 1.0
+    p, z = float(hits.mean()), level
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def words(text: str) -> list[str]:
+    """Words as ParlAI counts them: lower case, punctuation to spaces, no articles."""
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+
+
+def word_f1(text: str, replies: Iterable[str]) -> float:
+    """Best F1 of the words of `text` against those of any right reply; 0 without a common word."""
+    return max((_f1(words(text), words(reply)) for reply in replies), default=0.0)
+
+
+def _f1(guess: Sequence[str], gold: Sequence[str]) -> float:
+    common = sum((Counter(guess) & Counter(gold)).values())
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(guess), common / len(gold)
+    return 2 * precision * recall / (precision + recall)

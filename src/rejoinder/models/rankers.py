@@ -1,0 +1,261 @@
+"""Score candidate replies with a bi-, poly- or cross-encoder.
+
+Every ranker turns contexts and candidates into scores (B, N), higher is better, in three steps that
+a caller can keep apart: `encode_context`, `encode_candidates`, `score`. Bi- and poly-encoder encode
+a candidate without seeing the context, so its vector can be computed once and kept; the
+cross-encoder reads both together in every layer, so its encoding steps only hand the tokens on.
+
+Paper: Humeau et al. 2020, "Poly-encoders", arXiv:1905.01969.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rejoinder.errors import ConfigError
+from rejoinder.models.attention import (
+    MultiheadAttention,
+    all_real,
+    attend,
+    late_score,
+    sqrt_scale,
+)
+from rejoinder.models.encoder import HFEncoder, Pooling, pool
+
+Codes = Literal["codes", "n_first", "all"]
+Attention = Literal["basic", "sqrt", "multihead"]
+MAX_LOG_SCALE = math.log(100)  # a learned scale beyond 100 only overflows
+
+
+class Encoded(NamedTuple):
+    """One side of a score. vectors: (B, M, D) for contexts, (N, D) for candidates; a cross-encoder
+    keeps token ids in their place, (B, T) and (N, L). mask: (B, M) or (N, L) bool."""
+
+    vectors: Tensor
+    mask: Tensor
+
+
+class Ranker(Protocol):
+    """What training, indexing and evaluation need of a ranker."""
+
+    def encode_context(self, ids: Tensor, mask: Tensor) -> Encoded: ...
+    def encode_candidates(self, ids: Tensor, mask: Tensor) -> Encoded: ...
+    def score(self, context: Encoded, candidates: Encoded) -> Tensor: ...
+
+
+class Scale(nn.Module):
+    """A factor on scores, learned as its logarithm or fixed."""
+
+    def __init__(self, start: float, learned: bool) -> None:
+        super().__init__()
+        value = torch.tensor(math.log(start))
+        if learned:
+            self.log = nn.Parameter(value)
+        else:
+            self.register_buffer("log", value)
+
+    def forward(self) -> Tensor:
+        return self.log.clamp(max=MAX_LOG_SCALE).exp()
+
+
+class TwoTowers(nn.Module):
+    """What bi- and poly-encoder share: an encoder for each side, pooling, and the score's scale."""
+
+    def __init__(
+        self,
+        context_encoder: HFEncoder,
+        candidate_encoder: HFEncoder,
+        *,
+        pooling: Pooling = "mean",
+        normalise: bool = True,
+        scale: float = 20.0,
+        learn_scale: bool = True,
+    ) -> None:
+        super().__init__()
+        self.context_encoder = context_encoder
+        self.candidate_encoder = candidate_encoder  # the same object where towers are shared
+        self.pooling: Pooling = pooling
+        self.normalise = normalise
+        self.scale = Scale(scale if normalise else 1.0, learn_scale and normalise)
+
+    def encode_candidates(self, ids: Tensor, mask: Tensor) -> Encoded:
+        """(N, L) ids and mask -> vectors (N, D)"""
+        states = self.candidate_encoder(ids, mask)
+        vectors = pool(states, mask, self.pooling)  # (N, D)
+        return Encoded(self._length_one(vectors), mask)
+
+    def _length_one(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.normalise else vectors
+
+
+class BiEncoder(TwoTowers):
+    """One vector for the context, one for the candidate; the score is their product."""
+
+    def encode_context(self, ids: Tensor, mask: Tensor) -> Encoded:
+        """(B, T) ids and mask -> vectors (B, 1, D)"""
+        states = self.context_encoder(ids, mask)
+        vectors = self._length_one(pool(states, mask, self.pooling))[:, None]
+        return Encoded(vectors, all_real(vectors))
+
+    def score(self, context: Encoded, candidates: Encoded) -> Tensor:
+        """(B, 1, D), (N, D) -> (B, N)"""
+        return self.scale() * dots(context, candidates)[:, 0]
+
+    def attention_scale(self) -> float:
+        """One code needs no attention."""
+        return 1.0
+
+
+class PolyEncoder(TwoTowers):
+    """M vectors stand for the context; each candidate attends over them, then multiplies.
+
+    kind: `codes`, M learned queries over the context's states; `n_first`, its first M states;
+    `all`, every state. attention: `basic` without scale as in the paper (a learned one with
+    normalised vectors, where products are at most 1), `sqrt`, or `multihead`.
+    """
+
+    def __init__(
+        self,
+        context_encoder: HFEncoder,
+        candidate_encoder: HFEncoder,
+        *,
+        kind: Codes = "codes",
+        codes: int = 64,
+        attention: Attention = "basic",
+        heads: int = 4,
+        pooling: Pooling = "mean",
+        normalise: bool = True,
+        scale: float = 20.0,
+        learn_scale: bool = True,
+    ) -> None:
+        super().__init__(
+            context_encoder,
+            candidate_encoder,
+            pooling=pooling,
+            normalise=normalise,
+            scale=scale,
+            learn_scale=learn_scale,
+        )
+        width = context_encoder.width
+        if kind not in ("codes", "n_first", "all"):
+            raise ConfigError(f"poly-encoder type is {kind!r}; expected codes, n_first or all")
+        if attention not in ("basic", "sqrt", "multihead"):
+            raise ConfigError(f"attention is {attention!r}; expected basic, sqrt or multihead")
+        self.kind = kind
+        self.attention = attention
+        self.n_codes = codes
+        self.codes = nn.Parameter(torch.randn(codes, width) * width**-0.5) if kind == "codes" else None
+        self.multihead = MultiheadAttention(width, heads) if attention == "multihead" else None
+        start = 10.0 if normalise and attention == "basic" else 1.0
+        self.sharpness = Scale(start, learn_scale and normalise and attention == "basic")
+
+    def encode_context(self, ids: Tensor, mask: Tensor) -> Encoded:
+        """(B, T) ids and mask -> vectors (B, M, D), mask (B, M)"""
+        states = self.context_encoder(ids, mask)
+        if self.codes is not None:
+            queries = self.codes.to(states.dtype).expand(len(ids), -1, -1)
+            vectors = attend(queries, states, mask)
+            return Encoded(self._length_one(vectors), all_real(vectors))
+        if self.kind == "n_first":
+            states, mask = states[:, : self.n_codes], mask[:, : self.n_codes]
+        return Encoded(self._length_one(states), mask)
+
+    def attention_scale(self) -> float | Tensor:
+        """The factor inside the softmax of `basic` and `sqrt` attention."""
+        if self.attention == "sqrt":
+            return sqrt_scale(self.context_encoder.width)
+        return self.sharpness()
+
+    def score(self, context: Encoded, candidates: Encoded) -> Tensor:
+        """(B, M, D), (N, D) -> (B, N)"""
+        if self.multihead is not None:
+            queries = candidates.vectors.expand(len(context.vectors), -1, -1)
+            seen = self.multihead(queries, context.vectors, context.mask)  # (B, N, D)
+            return self.scale() * (seen * candidates.vectors).sum(-1)
+        return self.scale() * late_score(
+            dots(context, candidates), context.mask, self.attention_scale()
+        )
+
+
+class CrossEncoder(nn.Module):
+    """Context and candidate in one sequence, each seeing the other in every layer.
+
+    The score is scale * cos(mean of the context's states, mean of the candidate's states) plus a
+    linear function of the first state. The first part starts from what a bi-encoder's tower
+    already knows, so far fewer examples are needed than for the linear part alone (`head="linear"`,
+    the paper's).
+    """
+
+    def __init__(
+        self,
+        encoder: HFEncoder,
+        *,
+        head: Literal["both", "linear"] = "both",
+        pooling: Pooling = "first",
+        scale: float = 20.0,
+        learn_scale: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.pooling: Pooling = pooling
+        self.linear = nn.Linear(encoder.width, 1)
+        self.scale = Scale(scale, learn_scale)
+        if head == "both":  # start as the bi-encoder that the tower came from
+            nn.init.zeros_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
+
+    def encode_context(self, ids: Tensor, mask: Tensor) -> Encoded:
+        """Hands the tokens on: (B, T)"""
+        return Encoded(ids, mask)
+
+    def encode_candidates(self, ids: Tensor, mask: Tensor) -> Encoded:
+        """Hands the tokens on: (N, L)"""
+        return Encoded(ids, mask)
+
+    def score(self, context: Encoded, candidates: Encoded) -> Tensor:
+        """(B, T), (N, L) token ids -> (B, N): every context with every candidate."""
+        rows = len(context.vectors)
+        columns = len(candidates.vectors)
+        pairs = self.score_pairs(
+            Encoded(*(x.repeat_interleave(columns, 0) for x in context)),
+            Encoded(*(x.repeat(rows, 1) for x in candidates)),
+        )
+        return pairs.view(rows, columns)
+
+    def score_pairs(self, context: Encoded, candidates: Encoded) -> Tensor:
+        """(P, T), (P, L) token ids, row by row -> (P,)"""
+        ids, mask, second = join(context, candidates)
+        states = self.encoder(ids, mask)
+        score: Tensor = self.linear(pool(states, mask, self.pooling))[:, 0]
+        if self.head == "linear":
+            return score
+        left = pool(states, mask & ~second, "mean")
+        right = pool(states, mask & second, "mean")
+        return score + self.scale() * F.cosine_similarity(left, right)
+
+
+def dots(context: Encoded, candidates: Encoded) -> Tensor:
+    """Products of every code with every candidate: (B, M, D), (N, D) or (B, N, D) -> (B, M, N)."""
+    vectors = candidates.vectors
+    return context.vectors @ (vectors.mT if vectors.dim() == 3 else vectors.T)
+
+
+def join(context: Encoded, candidates: Encoded) -> tuple[Tensor, Tensor, Tensor]:
+    """Put each candidate right behind its context's last real token.
+
+    (P, T), (P, L) -> ids (P, W), mask (P, W), second (P, W) True on the candidate; W is the longest
+    pair. The gap that padding leaves in the middle is closed, so padding changes nothing.
+    """
+    ids = torch.cat([context.vectors, candidates.vectors], 1)
+    mask = torch.cat([context.mask, candidates.mask], 1)
+    second = torch.cat([torch.zeros_like(context.mask), candidates.mask], 1)
+    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
+    width = int(mask.sum(1).max())
+    take = order[:, :width]
+    return ids.gather(1, take), mask.gather(1, take), second.gather(1, take)

@@ -1,0 +1,179 @@
+"""A ranker that reads text: module, tokens and confidence as one thing to hold.
+
+    ranker = rejoinder.load("persona-poly")
+    ranking = ranker.rank(dialogue, candidates)
+    candidates[ranking.order[0]]
+
+Everything goes through `encode_contexts`, `encode_candidates` and `score`; what they return may be
+kept. Rows of like length are encoded together and come back in the order given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rejoinder.batching import by_length, pad
+from rejoinder.confidence import Confidence, Crowd
+from rejoinder.config import ModelConfig
+from rejoinder.errors import ConfigError
+from rejoinder.models.rankers import BiEncoder, CrossEncoder, Encoded, PolyEncoder
+from rejoinder.schema import Dialogue, Ranking
+from rejoinder.tokens import Tokens
+
+Precision = Literal["fp32", "bf16"]
+BUDGET = 4096  # tokens of one forward pass, padding included
+Progress = Callable[[int, int], None]  # done, all
+
+
+class TextRanker:
+    """Scores candidate replies to a dialogue.
+
+    `precision` bf16 halves the time of encoding on processors that have it; scores then differ in
+    the third digit. The default gives fp32.
+    """
+
+    def __init__(
+        self,
+        module: BiEncoder | PolyEncoder | CrossEncoder,
+        tokens: Tokens,
+        config: ModelConfig,
+        *,
+        name: str = "",
+        fingerprint: str = "",
+        confidence: Confidence | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.module = module.eval()
+        self.tokens = tokens
+        self.config = config
+        self.name = name
+        self.fingerprint = fingerprint  # of weights and text format; an index remembers it
+        self.confidence = confidence
+        self.precision: Precision = precision
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def is_cross(self) -> bool:
+        """Whether a candidate can only be encoded together with its context."""
+        return isinstance(self.module, CrossEncoder)
+
+    def to(self, device: str) -> TextRanker:
+        """Move the weights, e.g. to "cuda"."""
+        self.module.to(device)
+        return self
+
+    def scores(self, dialogue: Dialogue, candidates: Sequence[str]) -> Tensor:
+        """One fp32 score for each candidate, in the order given: -> (N,) on the CPU."""
+        return self.score_many([dialogue], [candidates])[0]
+
+    def rank(self, dialogue: Dialogue, candidates: Sequence[str]) -> Ranking:
+        """Scores, candidate numbers best first (the earlier of two equal ones first), confidence."""
+        scores = self.scores(dialogue, candidates)
+        order = scores.argsort(descending=True, stable=True)
+        sure = self.confidence.of(Crowd.of(scores.numpy())) if self.confidence and len(scores) else None
+        return Ranking(tuple(scores.tolist()), tuple(order.tolist()), sure)
+
+    def score_many(
+        self,
+        dialogues: Sequence[Dialogue],
+        lists: Sequence[Sequence[str]],
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        """Scores of every dialogue's own candidates: -> one (N_i,) each, fp32, on the CPU."""
+        if self.is_cross:
+            return self._score_pairs(dialogues, lists, progress)
+        texts = list(dict.fromkeys(text for texts in lists for text in texts))
+        number = {text: i for i, text in enumerate(texts)}
+        vectors = self.encode_candidates(texts)
+        found: list[Tensor] = [torch.empty(0)] * len(dialogues)
+        rows = self.tokens.contexts(dialogues)
+        done = 0
+        for batch in by_length([len(row) for row in rows], BUDGET):
+            context = self._encode_rows([rows[i] for i in batch], "context")
+            for place, i in enumerate(batch):
+                wanted = vectors[[number[text] for text in lists[i]]]
+                found[i] = self.score(Encoded(*(x[place : place + 1] for x in context)), wanted)[0]
+            done += len(batch)
+            if progress:
+                progress(done, len(dialogues))
+        return found
+
+    def encode_contexts(self, dialogues: Sequence[Dialogue]) -> Encoded:
+        """Vectors of a few contexts: (B, M, D) and their mask (B, M)."""
+        return self._encode_rows(self.tokens.contexts(dialogues), "context")
+
+    def encode_candidates(
+        self, replies: Sequence[str], progress: Progress | None = None
+    ) -> Tensor:
+        """One fp32 vector per reply, in the order given: -> (N, D) on the ranker's device."""
+        if isinstance(self.module, CrossEncoder):
+            raise ConfigError(
+                "a cross-encoder reads candidate and context together, so a candidate has no vector "
+                "of its own; take a bi- or poly-encoder"
+            )
+        rows = self.tokens.candidates(replies)
+        vectors = torch.empty(len(rows), self.module.candidate_encoder.width, device=self.device)
+        done = 0
+        for batch in by_length([len(row) for row in rows], BUDGET):
+            vectors[batch] = self._encode_rows([rows[i] for i in batch], "candidates").vectors
+            done += len(batch)
+            if progress:
+                progress(done, len(rows))
+        return vectors
+
+    @torch.inference_mode()
+    def score(self, context: Encoded, vectors: Tensor) -> Tensor:
+        """(B, M, D), (N, D) -> (B, N), fp32 on the CPU"""
+        everywhere = torch.ones(len(vectors), 1, dtype=torch.bool, device=vectors.device)
+        return self.module.score(context, Encoded(vectors, everywhere)).float().cpu()
+
+    @torch.inference_mode()
+    def _encode_rows(self, rows: list[list[int]], side: str) -> Encoded:
+        ids, mask = (x.to(self.device) for x in pad(rows, self.tokens.pad))
+        with self._cast():
+            encode = getattr(self.module, f"encode_{side}")
+            encoded: Encoded = encode(ids, mask)
+        return Encoded(encoded.vectors.float(), encoded.mask)
+
+    @torch.inference_mode()
+    def _score_pairs(
+        self,
+        dialogues: Sequence[Dialogue],
+        lists: Sequence[Sequence[str]],
+        progress: Progress | None,
+    ) -> list[Tensor]:
+        assert isinstance(self.module, CrossEncoder)
+        left = self.tokens.contexts(dialogues)
+        right = [self.tokens.candidates(texts) for texts in lists]
+        pairs = [(i, j) for i, rows in enumerate(right) for j in range(len(rows))]
+        found = [torch.empty(len(rows)) for rows in right]
+        done = 0
+        for batch in by_length([len(left[i]) + len(right[i][j]) for i, j in pairs], BUDGET):
+            chosen = [pairs[b] for b in batch]
+            context = Encoded(*self._padded([left[i] for i, _ in chosen]))
+            candidates = Encoded(*self._padded([right[i][j] for i, j in chosen]))
+            with self._cast():
+                scores = self.module.score_pairs(context, candidates).float().cpu()
+            for (i, j), score in zip(chosen, scores, strict=True):
+                found[i][j] = score
+            done += len(batch)
+            if progress:
+                progress(done, len(pairs))
+        return found
+
+    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+        ids, mask = pad(rows, self.tokens.pad)
+        return ids.to(self.device), mask.to(self.device)
+
+    def _cast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)

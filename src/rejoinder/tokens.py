@@ -1,0 +1,94 @@
+"""Text to token ids: a thin hold on a `tokenizers` file, in which user text is only ever text.
+
+The encoder's own first and last tokens (such as [CLS] and [SEP]) are added by us, never by parsing
+text: a user who types "[SEP]" gets five ordinary characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from rejoinder.errors import CheckpointError
+from rejoinder.schema import Dialogue
+from rejoinder.text import TextFormat, candidate_piece, fit, persona_pieces, turn_pieces
+
+
+class Tokens:
+    """Turns contexts and candidates into rows of token ids under one text format.
+
+    Pieces that were seen before are looked up: a dialogue's messages come back in every later
+    context of it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, style: TextFormat, pad: int = 0) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True
+        self.tokenizer = tokenizer
+        self.style = style
+        self.pad = pad
+        self.prefix, self.suffix = _frame(tokenizer)
+        self._seen: dict[str, list[int]] = {}
+
+    @classmethod
+    def from_file(cls, path: Path, style: TextFormat, pad: int = 0) -> Tokens:
+        """Read a `tokenizer.json`."""
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise CheckpointError(
+                f"{path}: not a readable tokenizer.json ({error}); fetch or save the model again"
+            ) from None
+        return cls(tokenizer, style, pad)
+
+    def contexts(self, dialogues: Sequence[Dialogue]) -> list[list[int]]:
+        """Rows of at most `max_context` ids, one per dialogue."""
+        personas = [persona_pieces(dialogue, self.style) for dialogue in dialogues]
+        turns = [turn_pieces(dialogue, self.style) for dialogue in dialogues]
+        self._learn(piece for pieces in (*personas, *turns) for piece in pieces)
+        room = self.style.max_context - len(self.prefix) - len(self.suffix)
+        rows = []
+        for about, said in zip(personas, turns, strict=True):
+            ids = fit(
+                [self._seen[piece] for piece in about],
+                [self._seen[piece] for piece in said],
+                room,
+                self.style.keep,
+            )
+            rows.append([*self.prefix, *ids, *self.suffix])
+        self._forget()
+        return rows
+
+    def candidates(self, replies: Sequence[str]) -> list[list[int]]:
+        """Rows of at most `max_reply` ids, one per reply; a long reply keeps its start."""
+        pieces = [candidate_piece(reply, self.style) for reply in replies]
+        self._learn(pieces)
+        room = self.style.max_reply - len(self.prefix) - len(self.suffix)
+        rows = [[*self.prefix, *self._seen[piece][:room], *self.suffix] for piece in pieces]
+        self._forget()
+        return rows
+
+    def _learn(self, pieces: Iterable[str]) -> None:
+        new = list(dict.fromkeys(piece for piece in pieces if piece not in self._seen))
+        encoded = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
+        self._seen.update(
+            (piece, one.ids) for piece, one in zip(new, encoded, strict=True)
+        )
+
+    def _forget(self, limit: int = 200_000) -> None:
+        """Keep memory bounded: about 200 bytes a piece."""
+        if len(self._seen) > limit:
+            self._seen.clear()
+
+
+def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer itself puts before and after a text."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    framed = tokenizer.encode("a", add_special_tokens=True).ids
+    at = next(
+        (i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0
+    )
+    return framed[:at], framed[at + len(bare) :]

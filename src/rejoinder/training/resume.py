@@ -1,0 +1,88 @@
+"""The state that an interrupted run goes on from: safetensors and JSON, no pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rejoinder.errors import CheckpointError
+from rejoinder.files import whole_folder
+
+
+@dataclass
+class Position:
+    """Where a run stands."""
+
+    step: int = 0  # optimizer steps done
+    seconds: float = 0.0  # of training, over all parts
+    best: float = -1.0  # best hits@1 on the development set
+    rate: dict[str, float] | None = None  # of a plateau schedule
+
+
+def save_state(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+) -> None:
+    """Write trained weights, optimizer moments and position, whole or not at all."""
+    tensors = {f"model.{name}": p.detach() for name, p in _trained(module)}
+    for (name, _), moments in zip(_trained(module), _moments(optimizer), strict=True):
+        for key, value in moments.items():
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach()
+    tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with whole_folder(folder) as new:
+        save_file(tensors, new / "state.safetensors")
+        text = json.dumps(asdict(position), indent=2)
+        (new / "position.json").write_text(text, encoding="utf-8")
+
+
+def load_state(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
+) -> Position:
+    """Take up a saved state. Raises CheckpointError if it does not belong to this ranker."""
+    try:
+        tensors = load_file(folder / "state.safetensors")
+        position = Position(**json.loads((folder / "position.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: cannot be resumed from ({error}); delete the folder to start again"
+        ) from None
+    parameters = dict(_trained(module))
+    moments: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
+    try:
+        with torch.no_grad():
+            for full, tensor in tensors.items():
+                use, name = full.split(".", 1)
+                if use == "model":
+                    parameters[name].copy_(tensor)
+                else:
+                    key, name = name.split(".", 1)
+                    moments[name][key] = tensor
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: belongs to another ranker ({error})") from None
+    _restore_moments(optimizer, list(moments.values()))
+    return position
+
+
+def _trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return [dict(optimizer.state.get(p, {})) for p in parameters]
+
+
+def _restore_moments(optimizer: torch.optim.Optimizer, moments: list[dict[str, Tensor]]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter, kept in zip(parameters, moments, strict=True):
+        if kept:
+            optimizer.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device)  # step stays on the CPU
+                for key, value in kept.items()
+            }

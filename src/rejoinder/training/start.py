@@ -1,0 +1,107 @@
+"""From files and settings to a training run: what `rejoinder train` and `rejoinder.train` do."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rejoinder import checkpoint, evaluation, extras
+from rejoinder.config import ModelConfig, TrainConfig
+from rejoinder.data import read
+from rejoinder.evaluation import Report
+from rejoinder.ranker import TextRanker
+from rejoinder.schema import Dialogue, Example, examples
+from rejoinder.text import TextFormat
+from rejoinder.training import loop
+from rejoinder.training.card import card
+
+
+def train(
+    data: Sequence[Path],
+    dev: Path | None,
+    out: Path,
+    *,
+    model: ModelConfig,
+    settings: TrainConfig,
+    style: TextFormat,
+    init_model: Path | None = None,
+    device: str = "cpu",
+    command: str = "",
+    tensorboard: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Report | None:
+    """Train a ranker on dialogue files and leave its best checkpoint in OUT/best.
+
+    With `init_model` the weights, base, adapters and text format of that checkpoint are taken up; it
+    may be of another kind. Returns the dev report of the best checkpoint, None without `dev`.
+    """
+    torch.manual_seed(settings.seed)  # of fresh weights: codes, adapters, heads
+    if init_model:
+        ranker, fresh = checkpoint.initialise(init_model, model)
+        if fresh:
+            say(f"fresh weights, not in {init_model}: {', '.join(fresh)}")
+    else:
+        ranker = checkpoint.fresh(model, style, trainable=True)
+    if model.freeze_embeddings:
+        freeze_embeddings(ranker)
+    ranker.to(device)
+    learned = training_examples((d for path in data for d in read(path)), settings.both_sides)
+    held = dev_examples(dev, settings) if dev else []
+    origin = {
+        "command": command,
+        "data": [path.name for path in data],
+        "dev": dev.name if dev else None,
+        "examples": len(learned),
+        "init_model": init_model.name if init_model else None,
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "python": platform.python_version(),
+        "settings": checkpoint.to_mapping(settings),
+    }
+    say(f"{len(learned)} examples to learn, {len(held)} to validate on")
+    return loop.train(
+        ranker,
+        learned,
+        held,
+        settings,
+        out,
+        card=lambda report: card(ranker, out.name, origin, report),
+        origin=origin,
+        writer=_writer(out) if tensorboard else None,
+    )
+
+
+def training_examples(dialogues: Iterable[Dialogue], both_sides: bool) -> list[Example]:
+    """Every assistant message, and with `both_sides` every user message with the roles swapped."""
+    found = []
+    for dialogue in dialogues:
+        sides = [dialogue, dialogue.swapped()] if both_sides else [dialogue]
+        found += list(examples(sides))
+    return found
+
+
+def dev_examples(path: Path, settings: TrainConfig) -> list[Example]:
+    """The examples to validate on; 20 candidates are drawn where the file has none."""
+    held = list(examples(read(path)))
+    if held and not all(example.candidates for example in held):
+        pool = len({example.reply for example in held})
+        held = evaluation.redraw(held, min(20, pool), settings.seed)
+    return held
+
+
+def freeze_embeddings(ranker: TextRanker) -> None:
+    """Keep the word vectors as the base has them."""
+    for name, parameter in ranker.module.named_parameters():
+        if "embeddings" in name:
+            parameter.requires_grad_(False)
+
+
+def _writer(out: Path) -> Any:
+    return extras.require("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(out))
+
+

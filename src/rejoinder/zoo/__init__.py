@@ -1,0 +1,87 @@
+"""Models by name: those that come with the package, folders, and Hugging Face repositories."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rejoinder import checkpoint
+from rejoinder.errors import CheckpointError
+from rejoinder.ranker import TextRanker
+
+HERE = Path(__file__).parent
+DEFAULT = "persona-poly"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model of the zoo, with what its card says of it."""
+
+    name: str
+    kind: str
+    hits_at_1: float | None  # on the development set that its card names
+    examples: int
+    megabytes: float
+
+
+def names() -> list[str]:
+    """The models that come with the package."""
+    return sorted(folder.parent.name for folder in HERE.glob("*/config.json"))
+
+
+def listing() -> list[Listed]:
+    """Every model of the package with its kind, size, and score."""
+    found = []
+    for name in names():
+        settings = checkpoint.read_config(HERE / name)
+        dev = settings["training"].get("dev") or {}
+        size = sum(file.stat().st_size for file in (HERE / name).iterdir()) / 1e6
+        found.append(
+            Listed(name, settings["model"]["kind"], dev.get("hits@1"), dev.get("examples", 0), size)
+        )
+    return found
+
+
+def find(model: str | Path) -> Path:
+    """The folder of a model: a name of the zoo, a folder, or a hub name `owner/name`.
+
+    Raises CheckpointError, naming the nearest known name, if there is none.
+    """
+    if str(model) in names():
+        return HERE / str(model)
+    folder = Path(model)
+    if folder.is_dir():
+        return checkpoint.resolve(folder)
+    if folder.exists():
+        raise CheckpointError(f"{folder}: is a file; expected the folder of a checkpoint")
+    if str(model).count("/") == 1 and not str(model).startswith((".", "/")):
+        return _from_hub(str(model))
+    near = difflib.get_close_matches(str(model), names(), n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise CheckpointError(
+        f"no model {str(model)!r}: neither a folder nor one of {', '.join(names())}.{hint}"
+    )
+
+
+def load(model: str | Path = DEFAULT, device: str = "cpu") -> TextRanker:
+    """A ranker by name, folder or hub name, ready to use."""
+    return checkpoint.load(find(model)).to(device)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    except Exception as error:  # the hub client has a dozen kinds of errors, all with a text
+        reason = str(error).split("\n")[0][:160]
+        raise CheckpointError(
+            f"no folder {name!r}, and the Hugging Face hub gave none of that name ({reason})"
+        ) from None
+
+
+def dump(rows: list[Listed]) -> str:
+    """The listing as JSON."""
+    return json.dumps([row.__dict__ for row in rows])

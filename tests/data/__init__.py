@@ -1,0 +1,1 @@
+"""Tests of rejoinder.data, one file per module."""
