@@ -39,22 +39,21 @@ HOMES = {
     "Reply": "rejoinder.schema",
     "RetrieveAgent": "rejoinder.agents",
     "TextRanker": "rejoinder.ranker",
-    "evaluate": "rejoinder.evaluation",
+    "evaluate": "rejoinder.tasks",
     "examples": "rejoinder.schema",
     "load": "rejoinder.zoo",
     "read": "rejoinder.data",
-    "train": "rejoinder.training.start",
+    "train": "rejoinder.tasks",
 }
 
 if TYPE_CHECKING:  # the same once more, for type checkers and editors; a test compares the two
     from rejoinder.agents import RetrieveAgent
     from rejoinder.data import read
     from rejoinder.errors import RejoinderError
-    from rejoinder.evaluation import evaluate
     from rejoinder.index import Index
     from rejoinder.ranker import TextRanker
     from rejoinder.schema import Dialogue, Example, Message, Ranking, Reply, examples
-    from rejoinder.training.start import train
+    from rejoinder.tasks import evaluate, train
     from rejoinder.zoo import load
 else:  # hidden from type checkers, which would take any name for granted
 

@@ -21,6 +21,7 @@ from rejoinder.schema import Example
 
 SIZES = (20, 100, 1000, 10_000)  # candidates in a pool; those larger than the data are left out
 CROSS_SIZES = (5, 10, 20)  # a cross-encoder reads every pair: small pools only
+LIMIT, CROSS_LIMIT = 1000, 300  # examples that are enough, the first ones
 Progress = Callable[[int, int], None]
 
 

@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from rejoinder.data import read
+from rejoinder.data.files import numbered_lines
 from rejoinder.data.lines import read_candidates
 from rejoinder.errors import DataError
 
@@ -37,23 +38,31 @@ def cache_folder() -> Path:
     if home:
         return Path(home)
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "rejoinder"
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "rejoinder"
+    except RuntimeError as error:
+        raise DataError(
+            f"no folder to keep downloads and indexes in ({error}); set REJOINDER_HOME to one"
+        ) from None
 
 
 def collect(sources: Iterable[str | Path], block: Path | None = None) -> Collected:
     """All distinct, allowed candidates of some sources."""
-    pattern = read_block(block) if block else None
+    patterns = read_block(block) if block else []
     texts: dict[str, None] = {}
     repeated = blocked = 0
     for text in chain.from_iterable(candidates_of(source) for source in sources):
         if text in texts:
             repeated += 1
-        elif pattern and pattern.search(text):
+        elif any(pattern.search(text) for pattern in patterns):
             blocked += 1
         else:
             texts[text] = None
     if not texts:
-        raise DataError(f"no candidates left: all {blocked} are blocked by {block}")
+        raise DataError(
+            f"{block}: blocks all {blocked} candidates, so none is left; expected words that few "
+            "of them have, so take the widest ones out"
+        )
     return Collected(list(texts), repeated, blocked)
 
 
@@ -82,8 +91,8 @@ def convai2_file() -> Path:
         if found:
             return found
     raise DataError(
-        f"{folder}: ConvAI2 is not there yet; fetch it with `rejoinder data get convai2`, or, without "
-        "a network, from a copy with `rejoinder data get convai2 --from FILE`"
+        f"{folder}: ConvAI2 is not there yet; fetch it with `rejoinder data get convai2`, or, "
+        "without a network, from a copy with `rejoinder data get convai2 --from FILE`"
     )
 
 
@@ -109,26 +118,33 @@ def _files(source: str | Path) -> list[Path]:
     return [convai2_file()] if source == "convai2" else [Path(source)]
 
 
-def read_block(path: Path) -> re.Pattern[str]:
-    """Words (whole ones, any case) or /regular expressions/, one a line; # opens a comment."""
-    parts = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}; expected a text file of words to block") from None
-    for number, line in enumerate(map(str.strip, lines), 1):
+def read_block(path: Path) -> list[re.Pattern[str]]:
+    """Words (whole ones, any case) or /regular expressions/, one a line; # opens a comment.
+
+    All words are one pattern, each expression is its own, so that their groups do not mix.
+    """
+    words: list[str] = []
+    patterns: list[re.Pattern[str]] = []
+    for number, line in numbered_lines(path):
+        line = line.strip()
         if not line or line.startswith("#"):
             continue
-        is_pattern = len(line) > 2 and line.startswith("/") and line.endswith("/")
-        part = line[1:-1] if is_pattern else rf"(?<!\w){re.escape(line)}(?!\w)"
-        try:
-            re.compile(part)
-        except re.error as error:
-            raise DataError(
-                f"{path}:{number}: {line!r} is no regular expression ({error}); write words as "
-                "they are and expressions as /expression/"
-            ) from None
-        parts.append(f"(?:{part})")
-    if not parts:
+        if len(line) > 2 and line.startswith("/") and line.endswith("/"):
+            patterns.append(_expression(line[1:-1], f"{path}:{number}"))
+        else:
+            words.append(re.escape(line))
+    if words:
+        patterns.append(re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE))
+    if not patterns:
         raise DataError(f"{path}: no word to block in it; expected one word or /expression/ a line")
-    return re.compile("|".join(parts), re.IGNORECASE)
+    return patterns
+
+
+def _expression(text: str, where: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise DataError(
+            f"{where}: {f'/{text[:60]}/'!r} is no regular expression ({error}); write words as "
+            "they are and expressions as /expression/"
+        ) from None

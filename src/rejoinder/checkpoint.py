@@ -36,6 +36,7 @@ from rejoinder.ranker import TextRanker
 from rejoinder.text import TextFormat
 from rejoinder.tokens import Tokens
 
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "README.md")
 FORMAT = 1  # of config.json; raised when an old folder can no longer be read as it is
 
 
@@ -58,11 +59,11 @@ def save(
     dtype: torch.dtype | None = None,
 ) -> None:
     """Write the folder whole or not at all; `dtype` rounds the weights (adapters fit in fp16)."""
-    weights = state(ranker.module, only_adapters=ranker.config.lora > 0)
+    weights = ranker.adapters | state(ranker.module, only_adapters=ranker.config.lora > 0)
     if ranker.config.lora and not any(".lora_" in name for name in weights):
         raise CheckpointError(
-            f"{folder}: not saved: the adapters of {ranker.name!r} are merged into its base, so they "
-            "would be lost; load it with trainable=True to save it again"
+            f"{folder}: not saved: {ranker.name!r} should have adapters of rank {ranker.config.lora}, "
+            "but has none; make it with trainable=True"
         )
     if dtype is not None:
         weights = {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
@@ -74,7 +75,7 @@ def save(
         "confidence": asdict(ranker.confidence) if ranker.confidence else None,
         "training": dict(training or {}),
     }
-    with whole_folder(folder) as new:
+    with whole_folder(folder, FILES) as new:
         save_file(weights, new / "model.safetensors", metadata={"format": "pt"})
         tokenizer = ranker.tokens.tokenizer.to_str(pretty=True)
         (new / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
@@ -101,15 +102,25 @@ def load(folder: Path, *, trainable: bool = False) -> TextRanker:
     if config.lora and trainable:
         add_lora(module, config.lora, config.lora_alpha)
     _restore(module, weights, config, trainable, folder)
+    try:
+        _check_positions(module, style)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: {error}; save or fetch the model again"
+        ) from None
     tokens = Tokens.from_file(folder / "tokenizer.json", style, pad)
-    return TextRanker(
+    ranker = TextRanker(
         module,
         tokens,
         config,
         name=folder.name,
         fingerprint=fingerprint(weights, config, style),
+        card=card_of(folder),
         confidence=confidence,
     )
+    if not trainable:
+        ranker.adapters = {name: tensor for name, tensor in weights.items() if ".lora_" in name}
+    return ranker
 
 
 def initialise(folder: Path, config: ModelConfig) -> tuple[TextRanker, list[str]]:
@@ -149,6 +160,12 @@ def resolve(folder: Path) -> Path:
     return folder / "best" if (folder / "best" / "config.json").is_file() else folder
 
 
+def card_of(folder: Path) -> str:
+    """The text of a checkpoint's card; empty if it has none."""
+    file = folder / "README.md"
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The settings of a checkpoint folder, checked for being one of ours."""
     file = folder / "config.json"
@@ -156,14 +173,16 @@ def read_config(folder: Path) -> dict[str, Any]:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(
-            f"{file}: {error.strerror}; expected a folder that `rejoinder train` wrote"
+            f"{file}: {error.strerror}; expected a folder that `rejoinder train` wrote, so "
+            "name that one"
         ) from None
     except ValueError as error:
         raise CheckpointError(f"{file}: broken JSON ({error}); save or fetch the model again") from None
     if not isinstance(settings, dict) or settings.get("format") != FORMAT:
         came = settings.get("format") if isinstance(settings, dict) else type(settings).__name__
         raise CheckpointError(
-            f"{file}: format {came!r}, expected {FORMAT}: not a rejoinder checkpoint of this version"
+            f"{file}: format {came!r}, expected {FORMAT}: not a rejoinder checkpoint of this version; "
+            "name a folder that `rejoinder train` wrote"
         )
     return settings
 
@@ -176,10 +195,17 @@ def _settings(folder: Path) -> tuple[ModelConfig, TextFormat, Confidence | None,
         config = from_mapping(ModelConfig, settings["model"], where)
         style = from_mapping(TextFormat, settings["text"], where)
         sure = settings.get("confidence")
-        confidence = Confidence(sure["bias"], tuple(sure["weights"])) if sure else None
+        confidence = None
+        if sure:
+            top, margin, z = map(float, sure["weights"])
+            confidence = Confidence(float(sure["bias"]), (top, margin, z))
         return config, style, confidence, int(settings.get("pad", 0))
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-        raise CheckpointError(f"{where}: not a ranker's settings: {error}") from None
+        what = str(error).removeprefix(f"{where}: ")
+        what += " is missing" if isinstance(error, KeyError) else ""
+        raise CheckpointError(
+            f"{where}: not a ranker's settings: {what}; save or fetch the model again"
+        ) from None
 
 
 def state(module: nn.Module, *, only_adapters: bool) -> dict[str, Tensor]:

@@ -7,15 +7,18 @@ commands, so that `rejoinder --help` is instant.
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import shlex
 import sys
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
-from cyclopts.types import NonNegativeInt
+from cyclopts.types import NonNegativeInt, PositiveInt
 
-from rejoinder.config import ModelConfig, TrainConfig, read_toml
+from rejoinder.config import ModelConfig, TrainConfig, read_settings
 from rejoinder.errors import RejoinderError
 from rejoinder.progress import Bar, note
 from rejoinder.text import TextFormat
@@ -33,7 +36,11 @@ Flag = Annotated[bool, Parameter(negative=())]
 
 @data_app.command(name="check")
 def data_check(
-    file: Path, /, *, format: str | None = None, max_context: int = TextFormat().max_context,
+    file: Path,
+    /,
+    *,
+    format: str | None = None,
+    max_context: PositiveInt = TextFormat().max_context,
     json: Json = False,
 ) -> None:
     """Count what is in FILE, show examples, list bad lines and what looks personal.
@@ -69,7 +76,9 @@ def data_convert(
     done = convert(source, target, format, skip_bad=skip_bad)
     for error in done.bad:
         note(f"left out: {error}")
-    print(f"{target}: {done.dialogues} dialogues, {done.messages} messages, {len(done.bad)} bad lines")
+    print(
+        f"{target}: {done.dialogues} dialogues, {done.messages} messages, {len(done.bad)} bad lines"
+    )
 
 
 @data_app.command(name="get")
@@ -126,20 +135,28 @@ def train(
     """
     from rejoinder import tasks
 
-    given = {} if config is None else read_toml(config, ("model", "train", "text"))
-    values = {name: v for section in given.values() for name, v in section.items()}
+    sections = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
+    values = {} if config is None else read_settings(config, sections)
     for part in (model, settings, style):
         values |= _changed(part)
     values.pop("kind", None)
     folder = tasks.train(
-        kind, data, dev=dev, out=out, init_model=init_model, device=device,
-        command=shlex.join(["rejoinder", *sys.argv[1:]]), tensorboard=tensorboard, say=note, **values,
+        kind,
+        data,
+        dev=dev,
+        out=out,
+        init_model=init_model,
+        device=device,
+        command=shlex.join(["rejoinder", *sys.argv[1:]]),
+        tensorboard=tensorboard,
+        say=note,
+        **values,
     )
     print(folder)
 
 
 @app.command
-def calibrate(model: str, data: Path, /, *, limit: int | None = 1000, json: Json = False) -> None:
+def calibrate(model: str, data: Path, /, *, limit: PositiveInt = 1000, json: Json = False) -> None:
     """Fit the confidence of MODEL (a folder) on the dialogues of DATA and store it in the folder.
 
     Parameters
@@ -156,9 +173,18 @@ def calibrate(model: str, data: Path, /, *, limit: int | None = 1000, json: Json
 
 @app.command
 def evaluate(
-    model: str, data: Path, /, *, candidates: str = "", limit: int | None = None,
-    persona: bool = True, full_corpus: Path | None = None, errors: Path | None = None,
-    seed: int = 0, device: str = "cpu", json: Json = False,
+    model: str,
+    data: Path,
+    /,
+    *,
+    candidates: str = "",
+    limit: PositiveInt | None = None,
+    persona: bool = True,
+    full_corpus: Path | None = None,
+    errors: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    json: Json = False,
 ) -> None:
     """Measure MODEL (a name, a folder, bm25, or untuned) on the dialogues of DATA.
 
@@ -184,15 +210,27 @@ def evaluate(
             )
         else:
             result = tasks.evaluate(
-                model, data, candidates=candidates, limit=limit, persona=persona, seed=seed,
-                errors=errors, device=device, progress=bar,
+                model,
+                data,
+                candidates=candidates,
+                limit=limit,
+                persona=persona,
+                seed=seed,
+                errors=errors,
+                device=device,
+                progress=bar,
             ).as_json()
     print(jsonlib.dumps(result) if json else _table(result))
 
 
 @app.command
 def rank(
-    model: str, file: str = "-", /, *, top: NonNegativeInt = 0, diverse: Flag = False,
+    model: str,
+    file: str = "-",
+    /,
+    *,
+    top: NonNegativeInt = 0,
+    diverse: Flag = False,
     device: str = "cpu",
 ) -> None:
     """Score candidates: one JSON object a line in (persona, messages, candidates), one out.
@@ -216,9 +254,14 @@ def rank(
 
 @index_app.command(name="build")
 def index_build(
-    candidates: Annotated[list[str], Parameter(consume_multiple=True)], /, *,
-    model: str = "persona-poly", out: Path, block: Path | None = None,
-    precision: Literal["fp32", "bf16"] | None = None, device: str = "cpu",
+    candidates: Annotated[list[str], Parameter(consume_multiple=True)],
+    /,
+    *,
+    model: str = "persona-poly",
+    out: Path,
+    block: Path | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
+    device: str = "cpu",
 ) -> None:
     """Encode the replies in CANDIDATES (text, dialogues, sample, convai2) and keep them in OUT.
 
@@ -252,8 +295,13 @@ def index_info(folder: Path, /, *, json: Json = False) -> None:
 
 @index_app.command(name="search")
 def index_search(
-    folder: Path, text: str, /, *, model: str = "persona-poly",
-    persona: Annotated[list[str] | None, Parameter(negative=())] = None, k: int = 10,
+    folder: Path,
+    text: str,
+    /,
+    *,
+    model: str = "persona-poly",
+    persona: Annotated[list[str] | None, Parameter(negative=())] = None,
+    k: PositiveInt = 10,
     json: Json = False,
 ) -> None:
     """Show the best candidates of an index for a message TEXT."""
@@ -261,7 +309,11 @@ def index_search(
 
     rows = tasks.search(folder, text, model, tuple(persona or ()), k)
     for row in rows:
-        print(jsonlib.dumps(row, ensure_ascii=False) if json else f"{row['score']:8.3f}  {row['text']}")
+        print(
+            jsonlib.dumps(row, ensure_ascii=False)
+            if json
+            else f"{row['score']:8.3f}  {row['text']}"
+        )
 
 
 @app.command
@@ -314,10 +366,19 @@ def chat(
 
     talk.chat(
         talk.Wishes(
-            model=model, candidates=candidates, index=index, rerank=rerank,
-            persona=tuple(persona or ()), persona_file=persona_file, no_persona=no_persona,
-            max_history=max_history, min_confidence=min_confidence, fallback=fallback,
-            repeat=repeat, seed=seed, device=device,
+            model=model,
+            candidates=candidates,
+            index=index,
+            rerank=rerank,
+            persona=tuple(persona or ()),
+            persona_file=persona_file,
+            no_persona=no_persona,
+            max_history=max_history,
+            min_confidence=min_confidence,
+            fallback=fallback,
+            repeat=repeat,
+            seed=seed,
+            device=device,
         ),
         once_text=once,
         json=json,
@@ -336,8 +397,10 @@ def zoo(*, json: Json = False) -> None:
     for row in rows:
         score = "-" if row.hits_at_1 is None else f"{row.hits_at_1:.3f}"
         star = " (default)" if row.name == models.DEFAULT else ""
-        print(f"{row.name:16} {row.kind:6} hits@1 {score} on {row.examples} examples, "
-              f"{row.megabytes:.1f} MB{star}")
+        print(
+            f"{row.name:16} {row.kind:6} hits@1 {score} on {row.examples} examples, "
+            f"{row.megabytes:.1f} MB{star}"
+        )
 
 
 def _changed(part: Any) -> dict[str, Any]:
@@ -346,13 +409,15 @@ def _changed(part: Any) -> dict[str, Any]:
         return {}
     plain = type(part)()
     return {
-        name: getattr(part, name) for name in part.__dataclass_fields__
+        name: getattr(part, name)
+        for name in part.__dataclass_fields__
         if getattr(part, name) != getattr(plain, name)
     }
 
 
 def _table(values: dict[str, Any]) -> str:
     """Names and values in two columns."""
+
     def shown(value: Any) -> str:
         if isinstance(value, list):
             return " to ".join(shown(one) for one in value)
@@ -364,14 +429,52 @@ def _table(values: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run a command; an error meant for the user is one line and exit code 1."""
+    if isinstance(sys.stdout, TextIOWrapper):  # file names may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where an error can still be told
     except RejoinderError as error:
-        note(f"rejoinder: {error}")
-        raise SystemExit(1) from None
+        raise _failed(str(error)) from None
     except KeyboardInterrupt:
         note("\nstopped; nothing that was finished is lost")
         raise SystemExit(130) from None
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away: nobody is left to tell
+        _silence_output()  # the reader of our output went away: nobody is left to tell
         raise SystemExit(1) from None
+    except OSError as error:
+        _silence_output()
+        raise _failed(
+            f"{error.filename or 'output'}: cannot be read or written ({error.strerror or error}); "
+            "check the place and its free space, then run the same command again"
+        ) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise _failed(
+            f"not enough memory ({str(error)[:120] or 'none left'}); take less at once, such as a "
+            "smaller --batch-size, --max-context or data file"
+        ) from None
+
+
+def _failed(message: str) -> SystemExit:
+    note("rejoinder: " + message.replace("\n", " "))
+    return SystemExit(1)
+
+
+def _silence_output() -> None:
+    """Send what is left in the buffer to nowhere, or Python complains about it at the very end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether Python, torch on a processor, or torch on a GPU ran out of memory."""
+    text = f"{type(error).__name__} {error}"
+    return isinstance(error, MemoryError) or any(
+        sign in text for sign in ("OutOfMemory", "out of memory", "allocate memory")
+    )

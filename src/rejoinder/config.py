@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from rejoinder.errors import ConfigError
 
 Kind = Literal["bi", "poly", "cross"]
 T = TypeVar("T")
+NOT_BELOW_ZERO = (
+    *("epochs", "max_steps", "max_time", "negatives", "lr", "eps", "weight_decay", "clip"),
+    *("warmup", "patience", "decay", "eval_every", "eval_limit", "seed"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self)
+        _check_finite(self)
         for name, least in (("codes", 1), ("heads", 1), ("lora", 0), ("lora_alpha", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
@@ -84,14 +90,31 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        least = {"batch_size": 1, "lr": 0, "clip": 0, "warmup": 0, "negatives": 0, "save_every": 1}
-        for name, low in least.items():
+        _check_finite(self)
+        for name, low in {
+            **dict.fromkeys(NOT_BELOW_ZERO, 0),
+            "batch_size": 1,
+            "save_every": 1,
+        }.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {low}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(
+                f"betas are {self.betas}; expected two from 0 up to (not including) 1"
+            )
+        if self.seed >= 2**32:
+            raise ConfigError(f"seed is {self.seed}; expected less than 2**32")
         if self.epochs <= 0 and self.max_steps <= 0:
             raise ConfigError("neither epochs nor max_steps is above 0: nothing would be trained")
         if not 0 <= self.drop_persona <= 1:
             raise ConfigError(f"drop_persona is {self.drop_persona}; expected 0 to 1")
+
+
+def _check_finite(config: Any) -> None:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{field.name} is {value}; expected a number")
 
 
 def _check_choices(config: Any) -> None:
@@ -103,6 +126,11 @@ def _check_choices(config: Any) -> None:
 
 def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """Fill a settings class from plain values; `where` is named in errors."""
+    return kind(**fitted(kind, values, where))
+
+
+def fitted(kind: type[Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Plain values as a settings class wants them: names and types, not yet their sizes."""
     hints = get_type_hints(kind)
     filled = {}
     for name, value in values.items():
@@ -111,14 +139,18 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str) -> T:
             hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(hints))}."
             raise ConfigError(f"{where}: unknown setting {name!r}.{hint}")
         filled[name] = _fitted(value, hints[name], f"{where}: {name}")
-    return kind(**filled)
+    return filled
 
 
 def _fitted(value: Any, hint: Any, where: str) -> Any:
     if get_origin(hint) is tuple:
         if isinstance(value, (list, tuple)) and len(value) == len(get_args(hint)):
             return tuple(_fitted(x, float, where) for x in value)
-    elif get_origin(hint) is Literal or (hint is bool and isinstance(value, bool)):
+    elif get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        raise ConfigError(f"{where} is {value!r}; known: {', '.join(get_args(hint))}")
+    elif hint is bool and isinstance(value, bool):
         return value
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
@@ -135,13 +167,40 @@ def read_toml(path: Path, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; expected a TOML settings file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+        raise ConfigError(
+            f"{path}: not TOML: {error}; expected sections {_listed(sections)} of lines like "
+            "lr = 1e-3"
+        ) from None
     for name, section in values.items():
         if name not in sections or not isinstance(section, dict):
-            raise ConfigError(
-                f"{path}: unknown section {name!r}; known: {', '.join(f'[{s}]' for s in sections)}"
-            )
+            raise ConfigError(f"{path}: unknown section {name!r}; known: {_listed(sections)}")
     return values
+
+
+def _listed(sections: Sequence[str]) -> str:
+    return ", ".join(f"[{name}]" for name in sections)
+
+
+def read_settings(path: Path, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """All settings of a TOML file in one mapping; a section holds the fields of its class."""
+    found: dict[str, Any] = {}
+    for section, values in read_toml(path, list(kinds)).items():
+        for name, value in values.items():
+            where = f"{path}:{_line_of(path, section, name)}: [{section}]"
+            found |= fitted(kinds[section], {name: value}, where)
+    return found
+
+
+def _line_of(path: Path, section: str, name: str) -> int:
+    """The line of a TOML file that sets a name in a section, or else opens the section."""
+    here, found = "", 1
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if line.lstrip().startswith("["):
+            here = line.partition("]")[0].strip("[ \t\"'")
+            found = number if here == section else found
+        elif here == section and line.partition("=")[0].strip(" \t\"'") == name:
+            return number
+    return found
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from rejoinder.errors import RejoinderError
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, ours: Collection[str] = ()) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends well.
 
-    An old `target` stays as it is until then, and stays for good if the block fails.
+    An old `target` stays as it is until then, and stays for good if the block fails. It is refused
+    if it is a file or, where `ours` is given, holds anything of another name: that would be lost.
     """
+    check_replaceable(target, ours)
     folder: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,12 +34,35 @@ def whole_folder(target: Path) -> Iterator[Path]:
         _swap(folder, target)
     except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
         raise RejoinderError(
-            f"{target}: could not be written ({getattr(error, 'strerror', None) or error}); nothing "
-            "was changed there. Free some space or choose another place"
+            f"{target}: could not be written ({getattr(error, 'strerror', None) or error}); "
+            "nothing was changed there. Free some space or choose another place"
         ) from error
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_replaceable(target: Path, ours: Collection[str] = ()) -> None:
+    """Raise RejoinderError if `target` is no folder that `whole_folder` may write or replace."""
+    if target.name in ("", ".."):  # the folder that we are in, or one above: never to be swapped
+        raise RejoinderError(f"{target}: expected the name of a folder in it, such as {target}/new")
+    try:
+        if target.exists() and not target.is_dir():
+            raise RejoinderError(
+                f"{target}: is a file; expected a new folder, so choose another name"
+            )
+        others = sorted({file.name for file in target.iterdir()} - set(ours)) if ours else []
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise RejoinderError(
+            f"{target}: cannot be looked into ({error.strerror}); choose another place"
+        ) from error
+    if others:
+        raise RejoinderError(
+            f"{target}: holds {others[0]!r}, which is not ours and would be lost; expected a new "
+            "or empty folder, so choose another name or move it elsewhere"
+        )
 
 
 def _swap(folder: Path, target: Path) -> None:
@@ -76,8 +101,8 @@ def write_bytes(target: Path, content: bytes) -> None:
         with suppress(OSError):
             Path(temporary).unlink(missing_ok=True) if temporary else None
         raise RejoinderError(
-            f"{target}: could not be written ({error.strerror or error}); nothing was changed there. "
-            "Free some space or choose another place"
+            f"{target}: could not be written ({error.strerror or error}); nothing was changed "
+            "there. Free some space or choose another place"
         ) from error
 
 

@@ -1,9 +1,9 @@
 """Many candidates, encoded once and kept: exact top-k for any context.
 
 A bi- or poly-encoder's candidate vector does not depend on the context, so an index is one matrix
-(N, D) beside N texts. A poly score is a softmax-weighted mean of dot products (models.attention), so
-one matrix product per block of candidates gives all scores, and no vector per context and candidate
-is ever made.
+(N, D) beside N texts. A poly score is a softmax-weighted mean of dot products (models.attention),
+so one matrix product per block of candidates gives all scores, and no vector per context and
+candidate is ever made.
 
 An index remembers the fingerprint of the model (its weights and text format) and of its own texts;
 it refuses to work with another model.
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from rejoinder.confidence import Crowd
 from rejoinder.errors import ConfigError, IndexStale, RejoinderError
-from rejoinder.files import whole_folder
+from rejoinder.files import check_replaceable, whole_folder
 from rejoinder.models.rankers import Encoded
 from rejoinder.ranker import Precision, TextRanker
 from rejoinder.schema import Dialogue
@@ -38,6 +38,11 @@ from rejoinder.schema import Dialogue
 Progress = Callable[[int, int], None]
 BLOCK = 8192  # candidates scored at once: 8192 x 384 bf16 products stay in a processor's cache
 PART = 16384  # candidates encoded between two saves of an interrupted build
+FILES = ("index.json", "candidates.jsonl", "vectors.safetensors")
+NO_VECTORS = (
+    "a cross-encoder reads candidate and context together, so nothing can be kept; build the index "
+    "with a bi- or poly-encoder and use the cross-encoder to --rerank"
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class Found:
 class CandidateIndex(Protocol):
     """What an agent needs of an index, whichever engine is behind it."""
 
-    texts: Sequence[str]
+    @property
+    def texts(self) -> Sequence[str]: ...
 
     def add(self, candidates: Sequence[str]) -> None: ...
     def search(self, dialogue: Dialogue, k: int) -> Found: ...
@@ -86,10 +92,9 @@ class Index:
         Raises ConfigError for a cross-encoder, which has no candidate vectors, or no candidates.
         """
         if ranker.is_cross:
-            raise ConfigError(
-                "a cross-encoder reads candidate and context together, so nothing can be kept; "
-                "build the index with a bi- or poly-encoder and use the cross-encoder to --rerank"
-            )
+            raise ConfigError(NO_VECTORS)
+        if out:
+            check_replaceable(out, FILES)  # now, not after an hour of encoding
         texts = list(dict.fromkeys(candidates))
         if not texts:
             raise ConfigError("no candidates to build an index of")
@@ -108,23 +113,21 @@ class Index:
     @classmethod
     def load(cls, folder: Path, ranker: TextRanker) -> Index:
         """Read a saved index; IndexStale if it was built with another model or text format."""
+        if ranker.is_cross:
+            raise ConfigError(NO_VECTORS)
         info = read_info(folder)
         if info["model"] != ranker.fingerprint:
             raise IndexStale(
                 f"{folder}: built with {info['model_name']} ({info['model'][:8]}), not with "
-                f"{ranker.name} as it is now ({ranker.fingerprint[:8]}); build it again with: "
-                f"rejoinder index build CANDIDATES --model MODEL --out {folder}"
+                f"{ranker.name} as it is now ({ranker.fingerprint[:8]}); name the model that it "
+                f"was built with, or {_again(folder)}"
             )
-        try:
-            lines = (folder / "candidates.jsonl").read_text(encoding="utf-8").splitlines()
-            texts = [json.loads(line) for line in lines]
-            vectors = load_file(folder / "vectors.safetensors")["vectors"]
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise RejoinderError(f"{folder}: broken index ({error}); build it again") from None
+        texts = _read_texts(folder / "candidates.jsonl")
+        vectors = _read_vectors(folder / "vectors.safetensors", info["width"])
         if len(texts) != len(vectors) or hash_texts(texts) != info["candidates"]:
             raise IndexStale(
-                f"{folder}: candidates.jsonl was changed after the index was built "
-                f"({len(texts)} texts, {len(vectors)} vectors); build it again"
+                f"{folder / 'candidates.jsonl'}: changed after the index was built ({len(texts)} "
+                f"texts for {len(vectors)} vectors); restore the file, or {_again(folder)}"
             )
         return cls(ranker, texts, vectors, str(info.get("source", "")))
 
@@ -140,7 +143,7 @@ class Index:
             "precision": "bf16" if self.vectors.dtype == torch.bfloat16 else "fp32",
             "source": self.source,
         }
-        with whole_folder(folder) as new:
+        with whole_folder(folder, FILES) as new:
             (new / "index.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
             lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in self.texts)
             (new / "candidates.jsonl").write_text(lines, encoding="utf-8")
@@ -215,9 +218,7 @@ class _Parts:
                     texts, _shifted(progress, start, len(self.texts))
                 ).to(self.dtype)
                 if file:
-                    temporary = file.with_suffix(".tmp")
-                    save_file({"vectors": vectors.cpu()}, temporary)
-                    temporary.replace(file)
+                    _keep(vectors, file)
             yield vectors
 
     def discard(self) -> None:
@@ -234,7 +235,24 @@ class _Parts:
                 self.folder.mkdir(parents=True)
                 mark.write_text(what, encoding="utf-8")
         except OSError as error:
-            raise RejoinderError(f"{self.folder}: could not be written ({error.strerror})") from None
+            raise _unwritable(self.folder, error) from None
+
+
+def _keep(vectors: Tensor, file: Path) -> None:
+    temporary = file.with_suffix(".tmp")
+    try:
+        save_file({"vectors": vectors.cpu()}, temporary)
+        temporary.replace(file)
+    except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(file, error) from None
+
+
+def _unwritable(file: Path, error: Exception) -> RejoinderError:
+    return RejoinderError(
+        f"{file}: could not be written ({getattr(error, 'strerror', None) or error}); free some "
+        "space and run the same command again, which goes on from there, or choose another place"
+    )
 
 
 def _kept(file: Path | None, size: int) -> Tensor | None:
@@ -245,6 +263,41 @@ def _kept(file: Path | None, size: int) -> Tensor | None:
     except (SafetensorError, KeyError, OSError):
         return None
     return vectors if len(vectors) == size else None
+
+
+def _read_texts(file: Path) -> list[str]:
+    """Candidates, one JSON string a line; only a line feed ends a line, not U+2028."""
+    texts: list[str] = []
+    try:
+        for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n"):
+            text = json.loads(line)
+            if not isinstance(text, str):
+                raise ValueError(f"expected one text in quotes a line, got {line[:40]!r}")
+            texts.append(text)
+    except (OSError, ValueError, RecursionError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise RejoinderError(
+            f"{file}:{len(texts) + 1}: broken index ({what}); restore the file, or "
+            f"{_again(file.parent)}"
+        ) from None
+    return texts
+
+
+def _read_vectors(file: Path, width: int) -> Tensor:
+    try:
+        vectors = load_file(file)["vectors"]
+        if vectors.dim() != 2 or vectors.shape[1] != width:
+            raise ValueError(f"shape {tuple(vectors.shape)}, expected {width} columns")
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise RejoinderError(
+            f"{file}: broken index ({what}); restore the file, or {_again(file.parent)}"
+        ) from None
+    return vectors
+
+
+def _again(folder: Path) -> str:
+    return f"build it again: rejoinder index build CANDIDATES --model MODEL --out {folder}"
 
 
 def _shifted(progress: Progress | None, start: int, total: int) -> Progress | None:
@@ -270,9 +323,19 @@ def read_info(folder: Path) -> dict[str, Any]:
         info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if info["format"] != 1:
             raise ValueError(f"format {info['format']}, expected 1")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RejoinderError(
-            f"{file}: not an index ({error}); make one with: rejoinder index build CANDIDATES "
-            "--model MODEL --out DIR"
-        ) from None
+        kinds = {"model": str, "model_name": str, "candidates": str, "width": int}
+        for name, kind in kinds.items():
+            if not isinstance(info[name], kind):
+                raise ValueError(f"{name} is {info[name]!r}, expected {kind.__name__}")
+    except KeyError as error:
+        raise _no_index(file, f"{error} is missing") from None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise _no_index(file, getattr(error, "strerror", None) or error) from None
     return info
+
+
+def _no_index(file: Path, why: object) -> RejoinderError:
+    return RejoinderError(
+        f"{file}: not an index ({why}); make one with: rejoinder index build CANDIDATES --model "
+        "MODEL --out DIR"
+    )

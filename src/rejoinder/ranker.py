@@ -10,8 +10,10 @@ kept. Rows of like length are encoded together and come back in the order given.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 from rejoinder.batching import by_length, pad
 from rejoinder.confidence import Confidence, Crowd
 from rejoinder.config import ModelConfig
-from rejoinder.errors import ConfigError
+from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, Encoded, PolyEncoder
 from rejoinder.schema import Dialogue, Ranking
 from rejoinder.tokens import Tokens
@@ -45,6 +47,7 @@ class TextRanker:
         *,
         name: str = "",
         fingerprint: str = "",
+        card: str = "",
         confidence: Confidence | None = None,
         precision: Precision = "fp32",
     ) -> None:
@@ -53,8 +56,44 @@ class TextRanker:
         self.config = config
         self.name = name
         self.fingerprint = fingerprint  # of weights and text format; an index remembers it
+        self.card = card  # Markdown: data, command, scores
+        self.adapters: dict[str, Tensor] = {}  # merged into the base on loading, kept for saving
         self.confidence = confidence
         self.precision: Precision = precision
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, device: str = "cpu") -> TextRanker:
+        """A ranker from a folder, a model of the zoo, or a Hugging Face repository `owner/name`."""
+        from rejoinder import zoo  # the one import that points up: models are found by name there
+
+        return zoo.load(name, device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the self-describing folder that `from_pretrained` reads."""
+        from rejoinder import checkpoint
+
+        checkpoint.save(self, Path(folder), card=self.card)
+
+    def push_to_hub(self, repository: str, *, private: bool = False) -> str:
+        """Upload the folder to the Hugging Face hub, with the token of `hf auth login`; -> its address.
+
+        Raises RejoinderError if the hub refuses or is out of reach.
+        """
+        from huggingface_hub import HfApi
+
+        hub = HfApi()
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder) / "model")
+            try:
+                address = hub.create_repo(repository, private=private, exist_ok=True)
+                hub.upload_folder(repo_id=repository, folder_path=Path(folder) / "model")
+            except Exception as error:  # the hub client has a dozen kinds of errors, all with a text
+                reason = str(error).split("\n")[0][:200]
+                raise RejoinderError(
+                    f"{repository}: could not be uploaded ({reason}); log in with `hf auth login`, "
+                    "and check the name and the network"
+                ) from None
+        return str(address)
 
     @property
     def device(self) -> torch.device:
@@ -66,8 +105,16 @@ class TextRanker:
         return isinstance(self.module, CrossEncoder)
 
     def to(self, device: str) -> TextRanker:
-        """Move the weights, e.g. to "cuda"."""
-        self.module.to(device)
+        """Move the weights, e.g. to "cuda". ConfigError if this machine has no such device."""
+        try:
+            torch.zeros(1, device=device).item()  # some devices can be named, but hold nothing
+            self.module.to(device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).split("\n")[0].split(". ")[0][:120]
+            raise ConfigError(
+                f"--device {device}: torch finds no such device here ({reason}); expected cpu, or "
+                "cuda where there is a GPU, so leave --device out to use the processor"
+            ) from None
         return self
 
     def scores(self, dialogue: Dialogue, candidates: Sequence[str]) -> Tensor:
@@ -158,10 +205,12 @@ class TextRanker:
         done = 0
         for batch in by_length([len(left[i]) + len(right[i][j]) for i, j in pairs], BUDGET):
             chosen = [pairs[b] for b in batch]
-            context = Encoded(*self._padded([left[i] for i, _ in chosen]))
+            place = {i: row for row, i in enumerate(dict.fromkeys(i for i, _ in chosen))}
+            context = Encoded(*self._padded([left[i] for i in place]))
             candidates = Encoded(*self._padded([right[i][j] for i, j in chosen]))
+            owner = torch.tensor([place[i] for i, _ in chosen], device=self.device)
             with self._cast():
-                scores = self.module.score_pairs(context, candidates).float().cpu()
+                scores = self.module.score_pairs(context, candidates, owner).float().cpu()
             for (i, j), score in zip(chosen, scores, strict=True):
                 found[i][j] = score
             done += len(batch)

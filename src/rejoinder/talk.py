@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rejoinder import candidates, tasks
 from rejoinder.agents import RetrieveAgent
 from rejoinder.chat import ChatOptions, once, run_chat
 from rejoinder.data import read
+from rejoinder.data.files import numbered_lines
 from rejoinder.errors import ConfigError, DataError
 from rejoinder.progress import Bar
 
@@ -38,15 +39,20 @@ def chat(wishes: Wishes, once_text: str | None = None, json: bool = False) -> No
     """Talk in the terminal until the user leaves, or answer one message."""
     if json and once_text is None:
         raise ConfigError("--json prints one reply; give the message with --once TEXT")
-    persona = persona_of(wishes)  # first, so that a wrong file is told before the model loads
-    agent = agent_of(wishes)
-    options = ChatOptions(
-        persona=persona,
+    options = ChatOptions(  # first, so that a wrong file or number is told before the model loads
+        persona=persona_of(wishes),
         min_confidence=wishes.min_confidence,
-        title=f"{wishes.model}, {len(agent.index.texts):,} candidates"
-        + (f", reranked by {wishes.rerank}" if wishes.rerank else ""),
         **({"fallback": wishes.fallback} if wishes.fallback else {}),
     )
+    agent = agent_of(wishes)
+    if wishes.min_confidence and agent.ranker.confidence is None:
+        raise ConfigError(
+            f"--min-confidence is {wishes.min_confidence}, but {wishes.model} does not know how "
+            f"sure it is; fit that first: rejoinder calibrate {wishes.model} DATA"
+        )
+    title = f"{wishes.model}, {len(agent.index.texts):,} candidates"
+    rerank = f", reranked by {wishes.rerank}" if wishes.rerank else ""
+    options = replace(options, title=title + rerank)
     if once_text is None:
         run_chat(agent, options)
         return
@@ -84,13 +90,10 @@ def persona_of(wishes: Wishes) -> tuple[str, ...]:
 
 def read_persona(file: Path) -> tuple[str, ...]:
     """One sentence a line; `your persona:` before it is allowed."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: {error}; expected a text file, one sentence a line") from None
-    found = tuple(line.removeprefix("your persona:").strip() for line in lines if line.strip())
+    lines = (line.strip().removeprefix("your persona:") for _, line in numbered_lines(file))
+    found = tuple(line.strip() for line in lines if line.strip())
     if not found:
-        raise DataError(f"{file}: empty; expected a persona, one sentence a line")
+        raise DataError(f"{file}: only blank lines; expected a persona, one sentence a line")
     return found
 
 

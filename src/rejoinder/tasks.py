@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ from rejoinder.data.files import numbered_lines
 from rejoinder.data.messages import texts as as_texts
 from rejoinder.data.messages import to_json
 from rejoinder.diversity import diverse, vector_likeness, word_likeness
-from rejoinder.errors import ConfigError, DataError
+from rejoinder.errors import ConfigError, DataError, RejoinderError
 from rejoinder.evaluation import Judged, Report, Scorer
 from rejoinder.files import write_text
 from rejoinder.index import Index
@@ -33,6 +32,7 @@ from rejoinder.text import TextFormat
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
+STDIN = "standard input"  # its name in messages
 
 
 def evaluate(
@@ -50,9 +50,11 @@ def evaluate(
     """Measure a model (a name, a folder, `bm25`, `untuned`, or a ranker) on dialogues.
 
     candidates: `inline` (each example's own), `re-drawn:N` (its reply among N - 1 of other
-    examples), or a file; without it inline ones if the data has them, else `re-drawn:20`. limit: the
-    first examples to use. errors: a JSONL file for the worst misses.
+    examples), or a file; without it inline ones if the data has them, else `re-drawn:20`. limit:
+    the first examples to use. errors: a JSONL file for the worst misses.
     """
+    if errors:
+        _check_errors_file(errors, data, candidates)
     chosen = prepare(data, candidates, limit, seed)
     if not persona:
         chosen = evaluation.without_persona(chosen)
@@ -75,14 +77,20 @@ def prepare(
     data: str | Path | Iterable[Example], wanted: str, limit: int | None, seed: int = 0
 ) -> list[Example]:
     """The first `limit` examples with the candidates that are wanted."""
-    found = list(examples(read(data))) if isinstance(data, (str, Path)) else list(data)
+    found = _examples_of(data) if isinstance(data, (str, Path)) else list(data)
     if not found:
-        raise DataError(f"{data}: no assistant message in it, so there is nothing to evaluate")
+        raise DataError("no examples, so there is nothing to evaluate")
     if not wanted:
         wanted = "inline" if all(example.candidates for example in found) else "re-drawn:20"
     redrawn = re.fullmatch(r"re-drawn:(\d+)", wanted)
     if redrawn:
-        found = evaluation.redraw(found, int(redrawn[1]), seed)
+        try:
+            found = evaluation.redraw(found, int(redrawn[1]), seed)
+        except DataError as error:
+            raise DataError(
+                f"{data if isinstance(data, (str, Path)) else 'data'}: {error}; give --candidates "
+                "re-drawn:N with a smaller N, or a file of candidates"
+            ) from None
     elif wanted != "inline":
         if not Path(wanted).is_file():
             raise ConfigError(
@@ -91,6 +99,27 @@ def prepare(
         listed = tuple(_collect([wanted]))
         found = [Example(one.context, one.replies, listed) for one in found]
     return found[:limit]
+
+
+def _examples_of(data: str | Path) -> list[Example]:
+    found = list(examples(read(data)))
+    if not found:
+        raise DataError(
+            f"{data}: no assistant message in it, so there is no example to measure with; expected "
+            "dialogues in which the assistant says something"
+        )
+    return found
+
+
+def _check_errors_file(file: Path, data: str | Path | Iterable[Example], candidates: str) -> None:
+    """Raise ConfigError now, not after the evaluation, if `file` cannot be written or is input."""
+    if file.is_dir():
+        raise ConfigError(f"--errors {file}: is a folder; expected the name of a file to write")
+    read_too = [Path(one) for one in (data, candidates) if one and isinstance(one, (str, Path))]
+    if file.exists() and any(one.exists() and one.samefile(file) for one in read_too):
+        raise ConfigError(
+            f"--errors {file}: is read in this evaluation and would be lost; choose another name"
+        )
 
 
 def write_misses(judged: Sequence[Judged], file: Path, count: int = 100) -> None:
@@ -111,16 +140,27 @@ def write_misses(judged: Sequence[Judged], file: Path, count: int = 100) -> None
 
 
 def evaluate_corpus(
-    model: str | Path, data: str | Path, index: Path, *, limit: int | None = None,
-    persona: bool = True, device: str = "cpu", progress: Progress | None = None,
+    model: str | Path,
+    data: str | Path,
+    index: Path,
+    *,
+    limit: int | None = None,
+    persona: bool = True,
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """Recall at 1, 10 and 100 of the right reply among all candidates of an index.
 
     Right replies that the index lacks are added to it in memory first, and counted.
     """
+    if model in baselines.BASELINES:
+        raise ConfigError(
+            f"{model} has no index, so --full-corpus cannot be measured with it; name a bi- or "
+            "poly-encoder"
+        )
+    chosen = _examples_of(data)[:limit]
     ranker = zoo.load(model, device)
     pool = Index.load(index, ranker)
-    chosen = list(examples(read(data)))[:limit]
     if not persona:
         chosen = evaluation.without_persona(chosen)
     before = len(pool.texts)
@@ -184,18 +224,20 @@ def split_settings(values: dict[str, Any]) -> tuple[ModelConfig, TrainConfig, Te
     """Each setting to the class that has it; an unknown one is an error with the nearest name."""
     kinds = (ModelConfig, TrainConfig, TextFormat)
     known = {field.name: kind for kind in kinds for field in fields(kind)}
-    nearest = {name: value for name, value in values.items() if name not in known}
-    if nearest:
-        import difflib
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+            raise ConfigError(f"unknown setting {name!r}; {hint}")
 
-        name = next(iter(nearest))
-        near = difflib.get_close_matches(name, known, n=1)
-        raise ConfigError(f"unknown setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    model, settings, style = (
-        from_mapping(kind, {n: v for n, v in values.items() if known[n] is kind}, "settings")
-        for kind in kinds
+    def part(kind: type[Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if known[name] is kind}
+
+    return (
+        from_mapping(ModelConfig, part(ModelConfig), "settings"),
+        from_mapping(TrainConfig, part(TrainConfig), "settings"),
+        from_mapping(TextFormat, part(TextFormat), "settings"),
     )
-    return model, settings, style
 
 
 def default_out(name: str) -> Path:
@@ -204,8 +246,14 @@ def default_out(name: str) -> Path:
 
 
 def build_index(
-    sources: Sequence[str | Path], model: str | Path, out: Path, *, block: Path | None = None,
-    precision: Precision | None = None, device: str = "cpu", progress: Progress | None = None,
+    sources: Sequence[str | Path],
+    model: str | Path,
+    out: Path,
+    *,
+    block: Path | None = None,
+    precision: Precision | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> tuple[Index, sources_of.Collected]:
     """Collect candidates, encode them, save the index in OUT."""
     collected = sources_of.collect(sources, block)
@@ -231,19 +279,29 @@ def fast_precision() -> Precision:
 
 
 def cached_index(
-    sources: Sequence[str | Path], ranker: TextRanker, *, progress: Progress | None = None,
+    sources: Sequence[str | Path],
+    ranker: TextRanker,
+    *,
+    progress: Progress | None = None,
 ) -> Index:
     """The index of some sources from the cache folder, built and kept there the first time."""
     key = sources_of.source_key(sources)
     folder = sources_of.cache_folder() / "indexes" / f"{ranker.fingerprint[:16]}-{key}"
     if (folder / "index.json").is_file():
-        return Index.load(folder, ranker)
+        with suppress(RejoinderError):  # damaged: it is only a cache, so it is built anew
+            return Index.load(folder, ranker)
     texts = _collect(sources)
     name = ", ".join(Path(source).name for source in sources)
-    where = folder if _writable(folder) else None
-    return Index.build(
-        ranker, texts, precision=fast_precision(), out=where, source=name, progress=progress
-    )
+
+    def build(out: Path | None) -> Index:
+        return Index.build(
+            ranker, texts, precision=fast_precision(), out=out, source=name, progress=progress
+        )
+
+    try:
+        return build(folder)
+    except RejoinderError:  # no room for it there: it will do in memory
+        return build(None)
 
 
 def make_agent(
@@ -257,7 +315,10 @@ def make_agent(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> RetrieveAgent:
-    """An agent that answers with candidates of a file, a known set, or an index; `sample` if none."""
+    """An agent that answers with candidates of a file, a known set (`sample` if none), or an index.
+
+    Raises ConfigError for both of them, or a cross-encoder as the model.
+    """
     if candidates and index:
         raise ConfigError("--candidates and --index exclude each other; give one of them")
     ranker = zoo.load(model, device)
@@ -266,6 +327,7 @@ def make_agent(
             f"{model} is a cross-encoder: too slow to search with; use --model persona-poly "
             f"--rerank {model}"
         )
+    reranker = zoo.load(rerank, device) if rerank else None
     found = (
         Index.load(index, ranker)
         if index
@@ -274,7 +336,7 @@ def make_agent(
     return RetrieveAgent(
         found,
         ranker,
-        reranker=zoo.load(rerank, device) if rerank else None,
+        reranker=reranker,
         max_history=max_history,
         repeat=repeat,
     )
@@ -288,6 +350,7 @@ def rank_lines(
     scores: raw fp32, in the order given. ranking: candidate numbers, best first, at most `top`;
     with `spread` each unlike those before it.
     """
+    where = STDIN if where == "-" else where
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -298,7 +361,10 @@ def rank_lines(
             if not listed:
                 raise DataError("candidates: expected a list of at least one text, got none")
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}:{number}: not JSON ({error}); expected one object a line") from None
+            raise DataError(
+                f"{where}:{number}: not JSON ({error}): {line[:60]!r}; expected one object a line "
+                "with messages and candidates"
+            ) from None
         except DataError as error:
             raise DataError(f"{where}:{number}: {error}") from None
         ranking = ranker.rank(dialogue, listed)
@@ -329,24 +395,18 @@ def _collect(sources: Sequence[str | Path]) -> list[str]:
     return sources_of.collect(sources).texts
 
 
-def _writable(folder: Path) -> bool:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder.parent):
-            return os.access(folder.parent, os.W_OK)
-    except OSError:
-        return False
-
-
 def calibrate(
-    model: str | Path, data: str | Path, *, limit: int | None = 1000,
+    model: str | Path,
+    data: str | Path,
+    *,
+    limit: int | None = 1000,
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Fit a checkpoint's confidence and store it; returns how well it says what is right."""
     folder = zoo.find(model)
+    held = _examples_of(data)
     ranker = checkpoint.load(folder)
     ranker.precision = fast_precision()
-    held = list(examples(read(data)))
     report = calibration.fit_and_report(ranker, held[:limit], progress=progress)
     checkpoint.store_confidence(folder, report.confidence)
     return report.as_json()
@@ -368,6 +428,18 @@ def search(
 def lines_of(file: str) -> Iterator[Iterable[str]]:
     """Lines of a file, or of standard input for `-`."""
     if file == "-":
-        yield (line.decode("utf-8", "replace") for line in sys.stdin.buffer)
+        yield _typed_lines()
     else:
         yield (line for _, line in numbered_lines(Path(file)))
+
+
+def _typed_lines() -> Iterator[str]:
+    for number, raw in enumerate(sys.stdin.buffer, 1):
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{STDIN}:{number}: byte 0x{raw[error.start]:02x} is not UTF-8; expected one JSON "
+                "object a line. Convert the text first (Latin-1: iconv -f cp1252 -t utf-8)"
+            ) from None
+        yield line.removeprefix("\ufeff") if number == 1 else line

@@ -1,7 +1,8 @@
 """Text to token ids: a thin hold on a `tokenizers` file, in which user text is only ever text.
 
 The encoder's own first and last tokens (such as [CLS] and [SEP]) are added by us, never by parsing
-text: a user who types "[SEP]" gets five ordinary characters.
+text: a user who types "[SEP]" gets five ordinary characters, or nothing where the tokenizer's model
+knows it as a word (SentencePiece's unigram models do).
 """
 
 from __future__ import annotations
@@ -74,8 +75,10 @@ class Tokens:
     def _learn(self, pieces: Iterable[str]) -> None:
         new = list(dict.fromkeys(piece for piece in pieces if piece not in self._seen))
         encoded = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
+        frame = {*self.prefix, *self.suffix}
         self._seen.update(
-            (piece, one.ids) for piece, one in zip(new, encoded, strict=True)
+            (piece, [i for i in one.ids if i not in frame])
+            for piece, one in zip(new, encoded, strict=True)
         )
 
     def _forget(self, limit: int = 200_000) -> None:

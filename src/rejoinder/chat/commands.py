@@ -71,12 +71,18 @@ def _command(session: Session, line: str) -> Outcome:
     as_message = "To send it as a message, put a space before the /."
     command = COMMANDS.get(name.lower())
     if command is None:
-        near = get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.4)
-        hint = f"did you mean /{near[0]}? " if near else ""
+        near = _nearest(name.lower())
+        hint = f"did you mean /{near}? " if near else ""
         return Note(f"No command /{name[:40]}; {hint}/help lists all. {as_message}")
     if argument and not command.takes:
         return Note(f"/{name} takes nothing after it, got {argument[:40]!r}. {as_message}")
     return command.run(session, argument)
+
+
+def _nearest(name: str) -> str:
+    """Find the command that a name begins or resembles; empty if there is none."""
+    begun = [known for known in COMMANDS if name and known.startswith(name)]
+    return (begun or get_close_matches(name, COMMANDS, n=1, cutoff=0.4) or [""])[0]
 
 
 def _why(session: Session, argument: str) -> Outcome:
@@ -108,7 +114,7 @@ def _save(session: Session, argument: str) -> Outcome:
 
 
 def _help(session: Session, argument: str) -> Outcome:
-    lines = [f"{f'/{name} {c.takes}'.rstrip():<16} {c.help}" for name, c in COMMANDS.items()]
+    lines = [f"{f'/{name} {c.takes}'.rstrip():<15} {c.help}" for name, c in COMMANDS.items()]
     return Note(
         "\n".join(lines) + '\nA message may bring a persona: its lines that begin with "your '
         'persona:", with\n\\n for a line break. [DONE] is /reset, [EXIT] is /exit. '
@@ -123,7 +129,7 @@ def _exit(session: Session, argument: str) -> Outcome:
 COMMANDS: dict[str, Command] = {
     "why": Command(_why, "why the last reply: the best candidates and their scores"),
     "persona": Command(
-        _persona, 'show the persona; or TEXT replaces it (split by " | "), - clears it', "[TEXT]"
+        _persona, 'show the persona; TEXT replaces it (split at " | "), - clears it', "[TEXT]"
     ),
     "undo": Command(_undo, "take back the last message and its reply"),
     "reset": Command(_reset, "begin a new conversation; what /persona set stays"),

@@ -5,6 +5,7 @@ Both give a function like `input`: the next line, EOFError at the end, KeyboardI
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from io import TextIOWrapper
 from typing import TextIO
@@ -19,8 +20,7 @@ def piped(stdin: TextIO | None) -> Ask:
 
     Lines of a persona that follow each other come as one text, as each text replaces the persona.
     """
-    if isinstance(stdin, TextIOWrapper):
-        stdin.reconfigure(errors="replace")
+    _forgive(stdin)
     ahead: list[str] = []  # at most one line, read too early
 
     def read() -> str:
@@ -42,13 +42,17 @@ def piped(stdin: TextIO | None) -> Ask:
 
 
 def typed(prompt: str, words: Iterable[str]) -> Ask:
-    """Read from the terminal with line editing, history, and `words` to complete with Tab."""
+    """Read from our terminal with line editing, history, and `words` to complete with Tab."""
     from prompt_toolkit import PromptSession  # only a person at a terminal waits for its import
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.shortcuts import CompleteStyle
+    from prompt_toolkit.utils import is_dumb_terminal
 
     from rejoinder.chat.history import open_history
 
+    if is_dumb_terminal():  # prompt_toolkit would send it cursor codes
+        _forgive(sys.stdin)
+        return lambda: input(prompt)
     session: PromptSession[str] = PromptSession(
         prompt,
         history=open_history(),
@@ -58,3 +62,9 @@ def typed(prompt: str, words: Iterable[str]) -> Ask:
         enable_suspend=True,
     )
     return session.prompt
+
+
+def _forgive(stdin: TextIO | None) -> None:
+    """Replace what cannot be decoded."""
+    if isinstance(stdin, TextIOWrapper):
+        stdin.reconfigure(errors="replace")

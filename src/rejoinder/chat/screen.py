@@ -132,6 +132,7 @@ def _send(console: Console, text: str) -> None:
 def _silence(stream: IO[str]) -> None:
     """Send what is left in a stream's buffer to nowhere, or Python complains when it ends."""
     with suppress(OSError, ValueError):
+        broken = stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(nowhere, broken)
         os.close(nowhere)

@@ -21,7 +21,7 @@ def save(dialogue: Dialogue, name: str = "") -> Path:
         if path.exists() or path.is_symlink():
             raise DataError(f"{path}: is there already, nothing was written; choose another name")
         write_jsonl([dialogue], path)
-    except (OSError, RuntimeError) as error:  # RuntimeError: ~somebody who has no home
+    except (OSError, RuntimeError, UnicodeError) as error:  # RuntimeError: ~somebody without home
         raise DataError(
             f"{name}: cannot be written ({error}); expected the name of a new file"
         ) from error

@@ -110,8 +110,14 @@ def _from_source(source: Path, folder: Path, archive: Archive) -> list[Path]:
         return [_copy(path, folder / path.name) for path in found]
     if not source.is_file():
         raise DownloadError(f"{source}: no such file; expected {archive.name} or its text files")
-    if not tarfile.is_tarfile(source):
+    if TEXT_FILE.fullmatch(source.name):
         return [_copy(source, folder / source.name)]
+    if not tarfile.is_tarfile(source):
+        raise DownloadError(
+            f"{source}: neither a whole archive nor a text file of ConvAI2; expected "
+            f"{archive.name} or a name like train_self_original.txt, so get it again or give it "
+            "that name"
+        )
     return _unpack(source, folder, archive)
 
 

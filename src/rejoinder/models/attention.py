@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rejoinder.errors import ConfigError
+
 
 def attend(query: Tensor, keys: Tensor, mask: Tensor, scale: float | Tensor = 1.0) -> Tensor:
     """Dot-product attention, keys are the values: (B, Q, D), (B, K, D), (B, K) -> (B, Q, D)."""
@@ -38,6 +40,10 @@ class MultiheadAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        if width % heads:
+            raise ConfigError(
+                f"heads is {heads}; expected a number that divides the width, {width}"
+            )
         self.heads = heads
         self.q_lin = nn.Linear(width, width)
         self.k_lin = nn.Linear(width, width)

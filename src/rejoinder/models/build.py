@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import torch
 from torch import nn
@@ -63,7 +64,9 @@ def add_lora(ranker: nn.Module, rank: int, alpha: int) -> None:
 
     for encoder in towers(ranker).values():
         settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")
-        encoder.model = get_peft_model(encoder.model, settings)  # type: ignore[arg-type]
+        with warnings.catch_warnings():  # peft 0.18 asks transformers 5 under an old name
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            encoder.model = get_peft_model(encoder.model, settings)
 
 
 def merge_lora(weights: dict[str, torch.Tensor], adapters: dict[str, torch.Tensor], factor: float) -> None:

@@ -8,11 +8,13 @@ files are pinned by hash, so that package and hub are interchangeable.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rejoinder.errors import CheckpointError
@@ -46,7 +48,7 @@ def find_base(name: str, sha256: str = "") -> Base:
     if expected and found != expected:
         raise CheckpointError(
             f"{weights}: sha256 is {found[:12]}…, expected {expected[:12]}…: another base than the "
-            "one this model was trained on; name the right one with --base"
+            "one this model was trained on; put the right one there, or fetch the model again"
         )
     return Base(name, folder, found)
 
@@ -82,15 +84,16 @@ def load_encoder(base: Base, dropout: float = 0.1) -> nn.Module:
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging as hf_logging
 
-    config = AutoConfig.from_pretrained(base.folder)
+    config = _loaded(base, AutoConfig.from_pretrained)
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
         if isinstance(getattr(config, name, None), float):
             setattr(config, name, dropout)
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
     try:
-        model: nn.Module = AutoModel.from_pretrained(
-            base.folder,
+        model: nn.Module = _loaded(
+            base,
+            AutoModel.from_pretrained,
             config=config,
             dtype=torch.float32,
             attn_implementation=_attention_name(),
@@ -101,6 +104,17 @@ def load_encoder(base: Base, dropout: float = 0.1) -> nn.Module:
     if isinstance(getattr(model, "pooler", None), nn.Module):
         model.pooler = None  # type: ignore[assignment]  # never read; adapters would be put on it
     return model.eval()
+
+
+def _loaded(base: Base, load: Callable[..., Any], **settings: Any) -> Any:
+    try:
+        return load(base.folder, **settings)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).split("\n")[0][:160]
+        raise CheckpointError(
+            f"{base.folder}: not an encoder that transformers can load ({reason}); expected the "
+            "config.json, model.safetensors and tokenizer.json of one, so fetch or save it again"
+        ) from None
 
 
 def _attention_name() -> str:

@@ -151,7 +151,7 @@ class PolyEncoder(TwoTowers):
         self.n_codes = codes
         self.codes = nn.Parameter(torch.randn(codes, width) * width**-0.5) if kind == "codes" else None
         self.multihead = MultiheadAttention(width, heads) if attention == "multihead" else None
-        start = 10.0 if normalise and attention == "basic" else 1.0
+        start = 3.0 if normalise and attention == "basic" else 1.0
         self.sharpness = Scale(start, learn_scale and normalise and attention == "basic")
 
     def encode_context(self, ids: Tensor, mask: Tensor) -> Encoded:
@@ -185,10 +185,10 @@ class PolyEncoder(TwoTowers):
 class CrossEncoder(nn.Module):
     """Context and candidate in one sequence, each seeing the other in every layer.
 
-    The score is scale * cos(mean of the context's states, mean of the candidate's states) plus a
-    linear function of the first state. The first part starts from what a bi-encoder's tower
-    already knows, so far fewer examples are needed than for the linear part alone (`head="linear"`,
-    the paper's).
+    head="linear" is the paper's: a linear function of the pooled states of the pair. head="both" adds
+    to it what the same encoder says of the two read apart: scale * cos(context, candidate), and lets
+    the linear function also see the products of the two sides' mean states. Started from a
+    bi-encoder's tower it ranks as that bi-encoder does, and learns only what reading together adds.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class CrossEncoder(nn.Module):
         encoder: HFEncoder,
         *,
         head: Literal["both", "linear"] = "both",
-        pooling: Pooling = "first",
+        pooling: Pooling = "mean",
         scale: float = 20.0,
         learn_scale: bool = True,
     ) -> None:
@@ -204,9 +204,9 @@ class CrossEncoder(nn.Module):
         self.encoder = encoder
         self.head = head
         self.pooling: Pooling = pooling
-        self.linear = nn.Linear(encoder.width, 1)
         self.scale = Scale(scale, learn_scale)
-        if head == "both":  # start as the bi-encoder that the tower came from
+        self.linear = nn.Linear(encoder.width * (2 if head == "both" else 1), 1)
+        if head == "both":  # nothing is added before something is learned
             nn.init.zeros_(self.linear.weight)
             nn.init.zeros_(self.linear.bias)
 
@@ -220,24 +220,29 @@ class CrossEncoder(nn.Module):
 
     def score(self, context: Encoded, candidates: Encoded) -> Tensor:
         """(B, T), (N, L) token ids -> (B, N): every context with every candidate."""
-        rows = len(context.vectors)
-        columns = len(candidates.vectors)
-        pairs = self.score_pairs(
-            Encoded(*(x.repeat_interleave(columns, 0) for x in context)),
-            Encoded(*(x.repeat(rows, 1) for x in candidates)),
-        )
-        return pairs.view(rows, columns)
+        rows, columns = len(context.vectors), len(candidates.vectors)
+        owner = torch.arange(rows, device=context.mask.device).repeat_interleave(columns)
+        repeated = Encoded(*(x.repeat(rows, 1) for x in candidates))
+        return self.score_pairs(context, repeated, owner).view(rows, columns)
 
-    def score_pairs(self, context: Encoded, candidates: Encoded) -> Tensor:
-        """(P, T), (P, L) token ids, row by row -> (P,)"""
-        ids, mask, second = join(context, candidates)
+    def score_pairs(self, context: Encoded, candidates: Encoded, owner: Tensor) -> Tensor:
+        """(B, T) and (P, L) token ids, owner (P,) = row of each candidate's context -> (P,)"""
+        ids, mask, second = join(Encoded(*(x[owner] for x in context)), candidates)
         states = self.encoder(ids, mask)
-        score: Tensor = self.linear(pool(states, mask, self.pooling))[:, 0]
+        pooled = pool(states, mask, self.pooling)
         if self.head == "linear":
-            return score
-        left = pool(states, mask & ~second, "mean")
-        right = pool(states, mask & second, "mean")
-        return score + self.scale() * F.cosine_similarity(left, right)
+            return self.linear(pooled)[:, 0]
+        left = F.normalize(pool(states, mask & ~second, "mean"), dim=-1)
+        right = F.normalize(pool(states, mask & second, "mean"), dim=-1)
+        product = left * right * math.sqrt(left.shape[-1])  # (P, D), entries of about one
+        together = self.linear(torch.cat([pooled, product.to(pooled)], -1))[:, 0]
+        return together + self.scale() * self._apart(context, candidates, owner)
+
+    def _apart(self, context: Encoded, candidates: Encoded, owner: Tensor) -> Tensor:
+        """Cosine of the two sides, each read alone: -> (P,)"""
+        left = pool(self.encoder(*context), context.mask, "mean")[owner]
+        right = pool(self.encoder(*candidates), candidates.mask, "mean")
+        return F.cosine_similarity(left, right)
 
 
 def dots(context: Encoded, candidates: Encoded) -> Tensor:

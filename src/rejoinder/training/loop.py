@@ -1,7 +1,8 @@
 """The loop: batches in, best checkpoint out, resumable at any time.
 
-OUT holds `best/` (the checkpoint with the highest hits@1 on the development set), `last/` (the state
-to go on from), `log.jsonl` (a line for every report), and, with the extra `tensorboard`, curves.
+OUT holds `best/` (the checkpoint with the highest hits@1 on the development set), `last/` (the
+state to go on from), `log.jsonl` (a line for every report), and, with the extra `tensorboard`,
+curves.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import torch
 from torch import nn
 
 from rejoinder import checkpoint
-from rejoinder.config import TrainConfig
+from rejoinder.config import TrainConfig, to_mapping
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.evaluation import Report, evaluate
-from rejoinder.files import write_text
+from rejoinder.files import check_replaceable, write_text
+from rejoinder.memory import keep_freed_memory
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
 from rejoinder.training.batches import Batch, Source, listed_batch, shared_batch, source
-from rejoinder.training.resume import Position, load_state, save_state
+from rejoinder.training.resume import STATE_FILES, Position, load_state, save_state
 from rejoinder.training.steps import Rate, loss_of, make_optimizer
 
 LOG_EVERY = 10  # optimizer steps between lines of progress
@@ -42,7 +44,7 @@ class Run:
     out: Path
     card: Callable[[Report | None], str]
     origin: dict[str, Any]  # command, data, versions: saved with the checkpoint
-    stream: TextIO = sys.stderr
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
     writer: Any = None  # a TensorBoard SummaryWriter
     position: Position = field(default_factory=Position)
     order: dict[int, list[list[int]]] = field(default_factory=dict)  # batches of the running epoch
@@ -79,6 +81,7 @@ def train(
 
 
 def _go(run: Run) -> Report | None:
+    keep_freed_memory()
     module = run.ranker.module
     optimizer = make_optimizer((p for p in module.parameters() if p.requires_grad), run.config)
     rate = Rate(run.config, run.steps)
@@ -92,26 +95,28 @@ def _go(run: Run) -> Report | None:
     validate_every = run.config.eval_every or run.data.steps_per_epoch
     losses: list[float] = []
     started, before = time.perf_counter(), run.position.seconds
-    while run.position.step < run.steps:
-        losses.append(_step(run, optimizer, rate))
-        run.position.step += 1
-        run.position.seconds = before + time.perf_counter() - started
-        late = bool(run.config.max_time) and run.position.seconds > 60 * run.config.max_time
-        last = run.position.step == run.steps or late
-        if run.position.step % LOG_EVERY == 0 or last:
-            _report_progress(run, losses, rate)
-            losses = []
-        if run.dev and (run.position.step % validate_every == 0 or last):
-            best = _validate(run, rate) or best
-        if run.position.step % run.config.save_every == 0 or last:
-            run.position.rate = rate.state()
-            save_state(run.out / "last", module, optimizer, run.position)
-        if late:
-            _say(run, f"stopped after {run.config.max_time:g} minutes\n")
-            break
+    try:
+        while run.position.step < run.steps:
+            losses.append(_step(run, optimizer, rate))
+            run.position.step += 1
+            run.position.seconds = before + time.perf_counter() - started
+            late = bool(run.config.max_time) and run.position.seconds > 60 * run.config.max_time
+            last = run.position.step == run.steps or late
+            if run.position.step % LOG_EVERY == 0 or last:
+                _report_progress(run, losses, rate)
+                losses = []
+            if run.dev and (run.position.step % validate_every == 0 or last):
+                best = _validate(run, rate) or best
+            if run.position.step % run.config.save_every == 0 or last:
+                run.position.rate = rate.state()
+                save_state(run.out / "last", module, optimizer, run.position)
+            if late:
+                _say(run, f"stopped after {run.config.max_time:g} minutes\n")
+                break
+    finally:
+        _say(run, "\n")  # ends the line of progress, also where an error follows
     if not run.dev:
         _save_best(run, None)
-    _say(run, "\n")
     return best
 
 
@@ -178,16 +183,31 @@ def _save_best(run: Run, report: Report | None) -> None:
 def _claim(run: Run) -> None:
     """Make OUT, or check that the run in it is this one."""
     settings = json.dumps(
-        {"model": checkpoint.to_mapping(run.ranker.config), "train": checkpoint.to_mapping(run.config)},
+        {
+            "model": to_mapping(run.ranker.config),
+            "train": to_mapping(run.config),
+        },
         indent=2,
     )
     file = run.out / "settings.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != json.loads(settings):
+    if file.is_file() and _read_settings(file) != json.loads(settings):
         raise ConfigError(
             f"{run.out} holds a run with other settings ({file}); resume it with the same command, "
             "or choose another --out"
         )
+    check_replaceable(run.out / "best", checkpoint.FILES)  # now, not at the first validation
+    check_replaceable(run.out / "last", STATE_FILES)
     write_text(file, settings + "\n")
+
+
+def _read_settings(file: Path) -> object:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{file}: not the settings of a run ({error}); expected a new folder or that of a run, "
+            "so choose another --out"
+        ) from None
 
 
 def _report_progress(run: Run, losses: list[float], rate: Rate) -> None:
@@ -199,8 +219,8 @@ def _report_progress(run: Run, losses: list[float], rate: Rate) -> None:
     best = f"best dev {position.best:.3f}" if position.best >= 0 else "no dev score yet"
     _say(
         run,
-        f"\rstep {position.step}/{run.steps}  loss {mean:.3f}  lr {rate.at(position.step - 1):.2e}  "
-        f"{speed:.1f} examples/s  {left / 60:.0f} min left  {best}   ",
+        f"\rstep {position.step}/{run.steps}  loss {mean:.3f}  lr {rate.at(position.step - 1):.2e}"
+        f"  {speed:.1f} examples/s  {left / 60:.0f} min left  {best}   ",
     )
     _log(run, {"step": position.step, "loss": mean, "examples_per_second": speed})
     if run.writer:
@@ -214,5 +234,12 @@ def _say(run: Run, text: str) -> None:
 
 
 def _log(run: Run, row: dict[str, Any]) -> None:
-    with (run.out / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    log = run.out / "log.jsonl"
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise RejoinderError(
+            f"{log}: could not be written ({error.strerror or error}); free some space and run the "
+            "same command again, which goes on from the last save"
+        ) from error

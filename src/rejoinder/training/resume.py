@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from rejoinder.errors import CheckpointError
 from rejoinder.files import whole_folder
 
+STATE_FILES = ("state.safetensors", "position.json")
+
 
 @dataclass
 class Position:
@@ -35,15 +37,13 @@ def save_state(
         for key, value in moments.items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach()
     tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with whole_folder(folder) as new:
+    with whole_folder(folder, STATE_FILES) as new:
         save_file(tensors, new / "state.safetensors")
         text = json.dumps(asdict(position), indent=2)
         (new / "position.json").write_text(text, encoding="utf-8")
 
 
-def load_state(
-    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
-) -> Position:
+def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Take up a saved state. Raises CheckpointError if it does not belong to this ranker."""
     try:
         tensors = load_file(folder / "state.safetensors")
@@ -63,8 +63,11 @@ def load_state(
                 else:
                     key, name = name.split(".", 1)
                     moments[name][key] = tensor
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: belongs to another ranker ({error})") from None
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder}: belongs to another ranker ({error}); choose another --out, or delete the "
+            "folder to start again"
+        ) from None
     _restore_moments(optimizer, list(moments.values()))
     return position
 

@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 
-from rejoinder import checkpoint, evaluation, extras
-from rejoinder.config import ModelConfig, TrainConfig
+from rejoinder import calibration, checkpoint, evaluation, extras
+from rejoinder.config import ModelConfig, TrainConfig, to_mapping
 from rejoinder.data import read
+from rejoinder.errors import DataError
 from rejoinder.evaluation import Report
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, examples
 from rejoinder.text import TextFormat
 from rejoinder.training import loop
 from rejoinder.training.card import card
+
+Say = Callable[[str], None]
 
 
 def train(
@@ -33,13 +36,20 @@ def train(
     device: str = "cpu",
     command: str = "",
     tensorboard: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Report | None:
     """Train a ranker on dialogue files and leave its best checkpoint in OUT/best.
 
-    With `init_model` the weights, base, adapters and text format of that checkpoint are taken up; it
-    may be of another kind. Returns the dev report of the best checkpoint, None without `dev`.
+    With `init_model` the weights, base, adapters and text format of that checkpoint are taken up;
+    it may be of another kind. Returns the dev report of the best checkpoint, None without `dev`.
     """
+    learned = training_examples((d for path in data for d in read(path)), settings.both_sides)
+    if not learned:
+        raise DataError(
+            f"{', '.join(map(str, data))}: no assistant message in it, so there is nothing to "
+            "learn; expected dialogues in which the assistant says something"
+        )
+    held = dev_examples(dev, settings) if dev else []
     torch.manual_seed(settings.seed)  # of fresh weights: codes, adapters, heads
     if init_model:
         ranker, fresh = checkpoint.initialise(init_model, model)
@@ -50,8 +60,6 @@ def train(
     if model.freeze_embeddings:
         freeze_embeddings(ranker)
     ranker.to(device)
-    learned = training_examples((d for path in data for d in read(path)), settings.both_sides)
-    held = dev_examples(dev, settings) if dev else []
     origin = {
         "command": command,
         "data": [path.name for path in data],
@@ -61,10 +69,10 @@ def train(
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "python": platform.python_version(),
-        "settings": checkpoint.to_mapping(settings),
+        "settings": to_mapping(settings),
     }
     say(f"{len(learned)} examples to learn, {len(held)} to validate on")
-    return loop.train(
+    best = loop.train(
         ranker,
         learned,
         held,
@@ -74,6 +82,25 @@ def train(
         origin=origin,
         writer=_writer(out) if tensorboard else None,
     )
+    if held:
+        _calibrate(out, held, settings, device, say)
+    return best
+
+
+def _calibrate(
+    out: Path, held: Sequence[Example], settings: TrainConfig, device: str, say: Say
+) -> None:
+    """Fit the best checkpoint's confidence on the development set."""
+    try:
+        ranker = checkpoint.load(out).to(device)
+        ranker.precision = settings.precision
+        limit = calibration.CROSS_LIMIT if ranker.is_cross else calibration.LIMIT
+        report = calibration.fit_and_report(ranker, held[:limit], seed=settings.seed)
+    except DataError as error:
+        say(f"no confidence was fitted: {error}")
+        return
+    checkpoint.store_confidence(out, report.confidence)
+    say(f"confidence fitted on {report.pools} pools, expected error {report.error:.3f}")
 
 
 def training_examples(dialogues: Iterable[Dialogue], both_sides: bool) -> list[Example]:
@@ -88,7 +115,12 @@ def training_examples(dialogues: Iterable[Dialogue], both_sides: bool) -> list[E
 def dev_examples(path: Path, settings: TrainConfig) -> list[Example]:
     """The examples to validate on; 20 candidates are drawn where the file has none."""
     held = list(examples(read(path)))
-    if held and not all(example.candidates for example in held):
+    if not held:
+        raise DataError(
+            f"{path}: no assistant message in it, so there is nothing to validate on; expected "
+            "dialogues in which the assistant says something, or train without --dev"
+        )
+    if not all(example.candidates for example in held):
         pool = len({example.reply for example in held})
         held = evaluation.redraw(held, min(20, pool), settings.seed)
     return held
@@ -103,5 +135,3 @@ def freeze_embeddings(ranker: TextRanker) -> None:
 
 def _writer(out: Path) -> Any:
     return extras.require("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(out))
-
-

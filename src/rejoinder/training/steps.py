@@ -18,9 +18,10 @@ from rejoinder.training.batches import Batch
 def batch_scores(module: BiEncoder | PolyEncoder | CrossEncoder, batch: Batch) -> Tensor:
     """(B, N) scores of a batch's contexts with their candidates."""
     if isinstance(module, CrossEncoder):
-        columns = batch.real.shape[1]
-        context = Encoded(*(x.repeat_interleave(columns, 0) for x in batch.context))
-        return module.score_pairs(context, Encoded(*batch.candidates)).view(-1, columns)
+        rows, columns = batch.real.shape
+        owner = torch.arange(rows, device=batch.real.device).repeat_interleave(columns)
+        pairs = module.score_pairs(Encoded(*batch.context), Encoded(*batch.candidates), owner)
+        return pairs.view(rows, columns)
     return module.score(
         module.encode_context(*batch.context), module.encode_candidates(*batch.candidates)
     )

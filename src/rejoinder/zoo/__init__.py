@@ -59,10 +59,9 @@ def find(model: str | Path) -> Path:
     if str(model).count("/") == 1 and not str(model).startswith((".", "/")):
         return _from_hub(str(model))
     near = difflib.get_close_matches(str(model), names(), n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise CheckpointError(
-        f"no model {str(model)!r}: neither a folder nor one of {', '.join(names())}.{hint}"
-    )
+    hint = f" Did you mean {near[0]}?" if near else " Name a folder that `rejoinder train` wrote."
+    known = ", ".join(names()) or "the models of the package, of which none is installed"
+    raise CheckpointError(f"no model {str(model)!r}: neither a folder nor one of {known}.{hint}")
 
 
 def load(model: str | Path = DEFAULT, device: str = "cpu") -> TextRanker:
@@ -76,9 +75,10 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except Exception as error:  # the hub client has a dozen kinds of errors, all with a text
-        reason = str(error).split("\n")[0][:160]
+        reason = str(error).split("\n")[0].split(". ")[0][:160]
         raise CheckpointError(
-            f"no folder {name!r}, and the Hugging Face hub gave none of that name ({reason})"
+            f"no folder {name!r}, and the Hugging Face hub gave none of that name ({reason}); "
+            "check the name and the network, or name a folder"
         ) from None
 
 

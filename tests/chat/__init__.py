@@ -1,0 +1,1 @@
+"""Tests of rejoinder.chat, one file per module."""

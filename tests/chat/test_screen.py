@@ -1,0 +1,98 @@
+"""What is shown can be read at 80 columns and without colour."""
+
+import io
+
+import pytest
+
+from rejoinder.chat.commands import Note, Why
+from rejoinder.chat.screen import Screen
+from rejoinder.chat.session import Answer, ChatOptions
+from rejoinder.errors import RejoinderError
+from rejoinder.schema import Reply, Scored
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def shown(outcome, live=True):
+    out = io.StringIO()
+    Screen(out, out, live).show(outcome)
+    return out.getvalue()
+
+
+def why(reply, fallback=False, least=0.0):
+    return Why(Answer(reply.text, reply, fallback, 0.25), least)
+
+
+def test_why_is_a_table_of_the_best():
+    scored = tuple(Scored(f"reply number {place}", 20 - place) for place in range(12))
+    lines = shown(why(Reply("reply number 0", 0.75, scored))).splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["#", "score", "candidate"],
+        ["1", "20.000", "reply", "number", "0"],
+        ["2", "19.000", "reply", "number", "1"],
+    ]
+    assert lines[10].split()[0] == "10"
+    assert lines[11:] == [
+        "Confidence: 0.75.",
+        "Candidates considered: 12, shown: 10. Time: 0.25 s.",
+    ]
+
+
+def test_a_long_candidate_is_folded_not_cut():
+    text = "word " * 60 + "x" * 200
+    table = shown(why(Reply(text, None, (Scored(text, -1.5), Scored("短い " * 50, -2.0)))))
+    assert max(map(len, table.splitlines())) <= 80
+    assert table.count("word") == 60
+    assert table.count("x") == 200
+    assert table.count("短い") == 50
+    assert "\x1b" not in table
+    assert "not calibrated" in table
+
+
+def test_why_tells_what_the_fallback_stood_for():
+    text = shown(why(Reply("I love tea.", 0.25), fallback=True, least=0.5))
+    assert "It would have said: I love tea." in text
+    assert "Confidence: 0.25, below the least of 0.50." in text
+    assert "0.75, not below the least of 0.50" in shown(why(Reply("yes", 0.75), least=0.5))
+
+
+def test_a_person_sees_who_speaks_and_a_pipe_gets_the_text():
+    answer = Answer("a\t[b] " + "long " * 40, Reply("x"), True, 0.0)
+    assert shown(answer, live=False) == answer.said + "\n"
+    live = shown(answer)
+    assert live.startswith("bot: a")
+    assert "[b]" in live
+    assert "(not sure enough; /why tells more)" in live
+    assert max(map(len, live.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_reply_cannot_steer_the_terminal(live):
+    text = shown(Answer("\x1b[2Jhi\x07", Reply("x"), False, 0.0), live)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "hi" in text
+
+
+def test_an_old_encoding_gets_question_marks():
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    screen = Screen(out, out, live=True)
+    screen.opening(ChatOptions(title="modèle", persona=("日本",)))
+    screen.show(why(Reply("é", 0.5, (Scored("é", 1.0),))))
+    text = raw.getvalue().decode("ascii")
+    assert "mod?le" in text
+    assert "I am: ??" in text
+    assert "1.000  ?" in text
+
+
+def test_a_long_path_stays_whole_in_a_pipe():
+    assert shown(Note("Saved to /" + "folder/" * 30), live=False).count("\n") == 1
+
+
+def test_a_full_disk_is_an_error_for_the_user():
+    with open("/dev/full", "w") as full, pytest.raises(RejoinderError, match="cannot be written"):
+        Screen(full, full, live=False).note("hello")

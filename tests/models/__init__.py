@@ -1,0 +1,1 @@
+"""Tests of rejoinder.models, one file per module."""

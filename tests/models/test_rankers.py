@@ -1,0 +1,252 @@
+"""Bi-, poly- and cross-encoder: laws that hold for all, and each against its slow formula."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from rejoinder.batching import pad
+from rejoinder.errors import ConfigError
+from rejoinder.models.encoder import HFEncoder, pool
+from rejoinder.models.rankers import (
+    BiEncoder,
+    CrossEncoder,
+    Encoded,
+    PolyEncoder,
+    Scale,
+    dots,
+    join,
+)
+from rejoinder.ranker import TextRanker
+from rejoinder.schema import Dialogue
+
+Make = Callable[..., TextRanker]
+close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-4)  # of scores around 20
+JUNK = 9  # a token id to fill gaps with: what stands in padding must not matter
+
+
+@pytest.fixture(scope="module")
+def texts(
+    make: Make, dialogues: list[Dialogue], replies: list[str]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Contexts and candidates as rows of token ids, of many lengths."""
+    tokens = make().tokens
+    return tokens.contexts(dialogues), tokens.candidates(replies)
+
+
+Texts = tuple[list[list[int]], list[list[int]]]
+
+
+def padded(rows: list[list[int]], extra: int = 0) -> tuple[Tensor, Tensor]:
+    ids, mask = pad(rows, JUNK)
+    return F.pad(ids, (0, extra), value=JUNK), F.pad(mask, (0, extra), value=False)
+
+
+@torch.inference_mode()
+def all_scores(ranker: TextRanker, texts: Texts, left: int = 0, right: int = 0) -> Tensor:
+    """(B, N), with so many columns of padding more than needed on either side."""
+    module = ranker.module
+    context = module.encode_context(*padded(texts[0], left))
+    return module.score(context, module.encode_candidates(*padded(texts[1], right)))
+
+
+def test_padding_changes_nothing(ranker: TextRanker, texts: Texts) -> None:
+    together = all_scores(ranker, texts)
+    assert together.std() > 0.01, "scores all alike would prove nothing"
+    close(all_scores(ranker, texts, 5, 3), together)
+
+
+def test_one_by_one_equals_all_together(ranker: TextRanker, texts: Texts) -> None:
+    alone = [[all_scores(ranker, ([a], [b])).item() for b in texts[1]] for a in texts[0]]
+    close(torch.tensor(alone), all_scores(ranker, texts))
+
+
+def test_order_of_contexts_and_candidates_changes_nothing(
+    ranker: TextRanker, texts: Texts
+) -> None:
+    turned = all_scores(ranker, (texts[0][::-1], texts[1][::-1]))
+    close(turned, all_scores(ranker, texts).flip(0, 1))
+
+
+def slow_poly(module: PolyEncoder, context: Encoded, candidates: Encoded) -> Tensor:
+    """Section 4.4 of the paper, one context and candidate at a time."""
+    scores = torch.empty(len(context.vectors), len(candidates.vectors))
+    for b, (codes, mask) in enumerate(zip(*context, strict=True)):
+        real = codes[mask]
+        for n, candidate in enumerate(candidates.vectors):
+            if module.multihead is not None:
+                seen = module.multihead(candidate[None, None], real[None], torch.ones(1, len(real)) > 0)
+                scores[b, n] = seen[0, 0] @ candidate
+            else:
+                weights = (module.attention_scale() * (real @ candidate)).softmax(0)
+                scores[b, n] = (weights @ real) @ candidate
+    return module.scale() * scores
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("attention", ["basic", "sqrt", "multihead"])
+@pytest.mark.parametrize("poly", ["codes", "n_first", "all"])
+@torch.inference_mode()
+def test_poly_equals_the_papers_formula(
+    make: Make, texts: Texts, poly: str, attention: str, normalise: bool
+) -> None:
+    ranker = make(kind="poly", poly=poly, attention=attention, normalise=normalise)
+    module = cast("PolyEncoder", ranker.module)
+    context = module.encode_context(*padded(texts[0]))
+    candidates = module.encode_candidates(*padded(texts[1]))
+    close(module.score(context, candidates), slow_poly(module, context, candidates))
+
+
+@torch.inference_mode()
+def test_codes_attend_over_real_tokens_only(make: Make, texts: Texts) -> None:
+    module = cast("PolyEncoder", make(kind="poly", poly="codes").module)
+    assert module.codes is not None
+    found = module.encode_context(*padded(texts[0]))
+    assert found.mask.all()
+    for row, vectors in zip(texts[0], found.vectors, strict=True):
+        states = module.context_encoder(*padded([row]))[0]  # (T, D)
+        wanted = (module.codes @ states.T).softmax(-1) @ states
+        close(vectors, F.normalize(wanted, dim=-1))
+
+
+@pytest.mark.parametrize("codes", [1, 4, 1000])
+@torch.inference_mode()
+def test_n_first_are_the_first_states_or_all_there_are(
+    make: Make, texts: Texts, codes: int
+) -> None:
+    module = make(kind="poly", poly="n_first", codes=codes, normalise=False).module
+    ids, mask = padded(texts[0])
+    found = cast("PolyEncoder", module).encode_context(ids, mask)
+    states = cast("PolyEncoder", module).context_encoder(ids, mask)
+    for row, vectors, real, state in zip(texts[0], *found, states, strict=True):
+        count = min(len(row), codes)
+        assert real.tolist() == [True] * count + [False] * (len(real) - count)
+        assert vectors[:count].equal(state[:count])
+
+
+def test_more_codes_than_tokens_equal_all(make: Make, texts: Texts) -> None:
+    first = all_scores(make(kind="poly", poly="n_first", codes=1000), texts)
+    close(first, all_scores(make(kind="poly", poly="all"), texts))
+
+
+@pytest.mark.parametrize("attention", ["basic", "sqrt"])
+@torch.inference_mode()
+def test_one_code_is_the_plain_product(make: Make, texts: Texts, attention: str) -> None:
+    module = make(kind="poly", poly="n_first", codes=1, attention=attention).module
+    context = module.encode_context(*padded(texts[0]))
+    candidates = module.encode_candidates(*padded(texts[1]))
+    plain = context.vectors[:, 0] @ candidates.vectors.T
+    close(module.score(context, candidates), module.scale() * plain)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "max"])
+@torch.inference_mode()
+def test_bi_is_the_scaled_cosine_of_pooled_states(make: Make, texts: Texts, pooling: str) -> None:
+    module = cast("BiEncoder", make(kind="bi", towers="separate", pooling=pooling).module)
+    left, right = padded(texts[0]), padded(texts[1])
+    a = pool(module.context_encoder(*left), left[1], module.pooling)
+    b = pool(module.candidate_encoder(*right), right[1], module.pooling)
+    wanted = module.scale() * F.cosine_similarity(a[:, None], b[None], dim=-1)
+    close(module.score(module.encode_context(*left), module.encode_candidates(*right)), wanted)
+
+
+@torch.inference_mode()
+def test_raw_vectors_are_neither_shortened_nor_scaled(make: Make, texts: Texts) -> None:
+    module = cast("BiEncoder", make(kind="bi", normalise=False, scale=20.0).module)
+    left, right = padded(texts[0]), padded(texts[1])
+    a = pool(module.context_encoder(*left), left[1], "mean")
+    b = pool(module.candidate_encoder(*right), right[1], "mean")
+    close(module.score(module.encode_context(*left), module.encode_candidates(*right)), a @ b.T)
+    assert not list(module.scale.parameters())
+
+
+@torch.inference_mode()
+def test_dots_take_candidates_for_all_or_for_each(make: Make, texts: Texts) -> None:
+    module = make(kind="poly").module
+    context = module.encode_context(*padded(texts[0]))
+    shared = module.encode_candidates(*padded(texts[1]))
+    own = Encoded(shared.vectors.expand(len(texts[0]), -1, -1), shared.mask)
+    close(dots(context, own), dots(context, shared))
+
+
+rows = st.lists(st.integers(1, 9), max_size=6)
+
+
+@given(st.lists(st.tuples(rows, rows), min_size=1, max_size=5), st.integers(0, 3))
+def test_join_equals_putting_rows_together_by_hand(
+    pairs: list[tuple[list[int], list[int]]], extra: int
+) -> None:
+    left, right = zip(*pairs, strict=True)
+    ids, mask, second = join(Encoded(*padded(list(left), extra)), Encoded(*padded(list(right))))
+    assert ids.shape[1] == max(len(a) + len(b) for a, b in pairs)
+    for (a, b), line, real, behind in zip(pairs, ids, mask, second, strict=True):
+        assert line[real].tolist() == a + b
+        assert real.tolist() == [True] * len(a + b) + [False] * (len(real) - len(a + b))
+        assert behind.tolist() == [len(a) <= i < len(a + b) for i in range(len(behind))]
+
+
+@torch.inference_mode()
+def test_cross_reads_both_in_one_row(make: Make, texts: Texts) -> None:
+    """By hand for the paper's head: tokens in one list, no padding, first state, linear layer."""
+    ranker = make(kind="cross", head="linear", pooling="first")
+    module = cast("CrossEncoder", ranker.module)
+    wanted = [
+        [module.linear(module.encoder(*padded([a + b]))[:, 0]).item() for b in texts[1]]
+        for a in texts[0]
+    ]
+    close(all_scores(ranker, texts), torch.tensor(wanted))
+
+
+@torch.inference_mode()
+def test_cross_adds_the_cosine_of_its_two_parts(make: Make, texts: Texts) -> None:
+    ranker = make(kind="cross", head="both", pooling="mean")
+    module = cast("CrossEncoder", ranker.module)
+    wanted = torch.empty(len(texts[0]), len(texts[1]))
+    for i, a in enumerate(texts[0]):
+        for j, b in enumerate(texts[1]):
+            states = module.encoder(*padded([a + b]))[0]
+            cosine = F.cosine_similarity(states[: len(a)].mean(0), states[len(a) :].mean(0), dim=0)
+            wanted[i, j] = module.linear(states.mean(0)) + module.scale() * cosine
+    close(all_scores(ranker, texts), wanted)
+
+
+def test_a_fresh_cross_encoder_starts_from_the_cosine_alone(make: Make) -> None:
+    tower = cast("CrossEncoder", make(kind="cross").module).encoder
+    assert not CrossEncoder(tower, head="both").linear.weight.any()
+    assert CrossEncoder(tower, head="linear").linear.weight.any()
+
+
+def test_a_scale_is_learned_up_to_a_hundred() -> None:
+    scale = Scale(20.0, learned=True)
+    assert scale().item() == pytest.approx(20)
+    with torch.no_grad():
+        scale.log.fill_(50.0)
+    assert scale().item() == pytest.approx(100)
+
+
+def test_a_fixed_scale_is_saved_but_not_trained() -> None:
+    scale = Scale(20.0, learned=False)
+    assert not list(scale.parameters())
+    assert scale.state_dict()["log"].item() == pytest.approx(math.log(20))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "last"}, "poly-encoder type is 'last'; expected codes, n_first or all"),
+        ({"attention": "soft"}, "attention is 'soft'; expected basic, sqrt or multihead"),
+    ],
+)
+def test_a_poly_encoder_that_cannot_be(make: Make, settings: dict[str, Any], message: str) -> None:
+    tower: HFEncoder = cast("BiEncoder", make().module).context_encoder
+    with pytest.raises(ConfigError, match=message):
+        PolyEncoder(tower, tower, **settings)

@@ -1,0 +1,108 @@
+"""Settings: choices, checks, plain values and TOML."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rejoinder.config import ModelConfig, TrainConfig, from_mapping, read_toml, to_mapping
+from rejoinder.errors import ConfigError
+from rejoinder.text import TextFormat
+
+
+@pytest.mark.parametrize("kind", [ModelConfig, TrainConfig, TextFormat])
+def test_settings_survive_json(kind: type[Any]) -> None:
+    plain = json.loads(json.dumps(to_mapping(kind())))
+    assert from_mapping(kind, plain, "x") == kind()
+
+
+def test_plain_values_fill_settings() -> None:
+    values = {"lr": 1, "betas": [0.5, 1], "optimizer": "adamax", "both_sides": True, "seed": 3}
+    config = from_mapping(TrainConfig, values, "x")
+    assert config == TrainConfig(
+        lr=1.0, betas=(0.5, 1.0), optimizer="adamax", both_sides=True, seed=3
+    )
+    assert isinstance(config.lr, float)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"bacth_size": 3}, r"run\.toml: unknown setting 'bacth_size'\. Did you mean 'batch_size'\?"),
+        ({"zzz": 3}, r"run\.toml: unknown setting 'zzz'\. Known: batch_size, "),
+        ({"lr": "fast"}, r"run\.toml: lr is 'fast'; expected float"),
+        ({"lr": True}, "lr is True; expected float"),
+        ({"seed": 1.5}, r"seed is 1\.5; expected int"),
+        ({"seed": False}, "seed is False; expected int"),
+        ({"both_sides": 1}, "both_sides is 1; expected bool"),
+        ({"betas": 0.9}, r"betas is 0\.9; expected tuple"),
+        ({"betas": [0.9]}, r"betas is \[0\.9\]; expected tuple"),
+        ({"betas": [0.9, "x"]}, "betas is 'x'; expected float"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; known: adamw, adamax"),
+        ({"optimizer": ["adamw"]}, r"optimizer is \['adamw'\]; known: adamw, adamax"),
+    ],
+)
+def test_plain_values_that_cannot_be(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(TrainConfig, values, "run.toml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (ModelConfig, {"kind": "tri"}, "kind is 'tri'; known: bi, poly, cross"),
+        (ModelConfig, {"pooling": "last"}, "pooling is 'last'; known: mean, first, max"),
+        (ModelConfig, {"poly": "n_last"}, "poly is 'n_last'; known: codes, n_first, all"),
+        (ModelConfig, {"codes": 0}, "codes is 0; expected at least 1"),
+        (ModelConfig, {"heads": 0}, "heads is 0; expected at least 1"),
+        (ModelConfig, {"lora": -1}, "lora is -1; expected at least 0"),
+        (ModelConfig, {"lora_alpha": 0}, "lora_alpha is 0; expected at least 1"),
+        (ModelConfig, {"scale": 0.0}, r"scale is 0\.0; expected more than 0"),
+        (ModelConfig, {"dropout": 1.0}, r"dropout is 1\.0; expected 0 up to"),
+        (TrainConfig, {"schedule": "cosine"}, "schedule is 'cosine'; known: linear, plateau"),
+        (TrainConfig, {"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        (TrainConfig, {"lr": -1.0}, r"lr is -1\.0; expected at least 0"),
+        (TrainConfig, {"clip": -1.0}, r"clip is -1\.0; expected at least 0"),
+        (TrainConfig, {"warmup": -1}, "warmup is -1; expected at least 0"),
+        (TrainConfig, {"negatives": -1}, "negatives is -1; expected at least 0"),
+        (TrainConfig, {"save_every": 0}, "save_every is 0; expected at least 1"),
+        (TrainConfig, {"epochs": 0.0}, "neither epochs nor max_steps is above 0"),
+        (TrainConfig, {"drop_persona": 1.5}, r"drop_persona is 1\.5; expected 0 to 1"),
+    ],
+)
+def test_settings_that_cannot_be(kind: type[Any], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind(**values)
+
+
+def test_toml_sections(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[model]\nkind = "poly"\n\n[train]\nlr = 3e-5\nbetas = [0.9, 0.98]\n')
+    sections = read_toml(file, ["model", "train", "text"])
+    assert sections == {"model": {"kind": "poly"}, "train": {"lr": 3e-5, "betas": [0.9, 0.98]}}
+    assert from_mapping(TrainConfig, sections["train"], "x").betas == (0.9, 0.98)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[modle]\n", r"run\.toml: unknown section 'modle'; known: \[model\], \[train\]"),
+        (b"lr = 3\n", r"run\.toml: unknown section 'lr'; known: \[model\], \[train\]"),
+        (b"model = 3\n", r"run\.toml: unknown section 'model'"),
+        (b"[model\n", r"run\.toml: not TOML: .*line 1"),
+        (b"[model]\nx = '\xff'\n", r"run\.toml: not TOML"),
+    ],
+)
+def test_toml_that_cannot_be_used(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        read_toml(file, ["model", "train"])
+
+
+def test_a_toml_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.toml: No such file.*; expected a TOML"):
+        read_toml(tmp_path / "run.toml", ["model"])

@@ -1,0 +1,1 @@
+"""Tests of rejoinder.training, one file per module."""

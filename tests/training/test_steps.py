@@ -1,0 +1,114 @@
+"""Scores of a batch, its loss, the optimizer, and the rate of every step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from rejoinder.config import TrainConfig
+from rejoinder.ranker import TextRanker
+from rejoinder.schema import Example
+from rejoinder.training.batches import listed_batch, shared_batch, source
+from rejoinder.training.steps import Rate, batch_scores, loss_of, make_optimizer
+
+Make = Callable[..., TextRanker]
+PLAIN = {"drop_persona": 0.0, "shuffle_persona": False}
+
+
+@pytest.mark.parametrize("kind", ["bi", "poly", "cross"])
+def test_a_step_scores_what_a_ranker_would(make: Make, lessons: list[Example], kind: str) -> None:
+    """One batch through the training path and through the one that serves."""
+    ranker = make(kind=kind)
+    data = source(lessons, ranker.tokens, TrainConfig(**PLAIN, negatives=3))  # type: ignore[arg-type]
+    batch = (listed_batch if ranker.is_cross else shared_batch)(data, [0, 5, 9], 0)
+    scores = batch_scores(ranker.module, batch)
+    for row, number in enumerate((0, 5, 9)):
+        wanted = ranker.scores(lessons[number].context, [lessons[number].reply])
+        torch.testing.assert_close(scores[row, batch.gold[row]], wanted[0], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bi", "poly", "cross"])
+def test_the_loss_is_the_mean_over_rows(make: Make, lessons: list[Example], kind: str) -> None:
+    ranker = make(kind=kind)
+    data = source(lessons, ranker.tokens, TrainConfig(**PLAIN, negatives=3))  # type: ignore[arg-type]
+    batch = (listed_batch if ranker.is_cross else shared_batch)(data, [0, 5, 9], 0)
+    rows = []
+    for scores, gold, real in zip(batch_scores(ranker.module, batch), batch.gold, batch.real, strict=True):
+        rows.append(math.log(sum(math.exp(s - scores[gold]) for s in scores[real].tolist())))
+    loss = loss_of(ranker.module, batch, "fp32").item()
+    assert loss == pytest.approx(sum(rows) / 3, rel=1e-4)
+    rough = loss_of(ranker.module, batch, "bf16")
+    assert rough.dtype == torch.float32
+    assert rough.item() == pytest.approx(loss, abs=0.3)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adamax", torch.optim.Adamax)])
+def test_the_optimizer_has_the_settings(name: str, kind: type[torch.optim.Optimizer]) -> None:
+    config = TrainConfig(
+        optimizer=name, lr=0.5, betas=(0.1, 0.2), eps=1e-3, weight_decay=0.3  # type: ignore[arg-type]
+    )
+    optimizer = make_optimizer([torch.nn.Parameter(torch.ones(2))], config)
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    found = {name: group[name] for name in ("lr", "betas", "eps", "weight_decay")}
+    assert found == {"lr": 0.5, "betas": (0.1, 0.2), "eps": 1e-3, "weight_decay": 0.3}
+
+
+def rates(steps: int, **settings: Any) -> list[float]:
+    rate = Rate(TrainConfig(lr=1.0, **settings), steps)
+    return [rate.at(step) for step in range(steps)]
+
+
+def test_linear_goes_up_in_warmup_and_down_to_almost_nothing() -> None:
+    found = rates(8, warmup=3, schedule="linear")
+    assert found == pytest.approx([1 / 3, 2 / 3, 1, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5])
+
+
+def test_linear_without_warmup_starts_at_the_top() -> None:
+    assert rates(4, warmup=0, schedule="linear") == [1.0, 0.75, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "constant", "plateau"])
+def test_a_warmup_longer_than_the_run_only_goes_up(schedule: str) -> None:
+    assert rates(3, warmup=6, schedule=schedule) == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+
+
+def test_constant_stays() -> None:
+    assert rates(4, warmup=2, schedule="constant") == [0.5, 1.0, 1.0, 1.0]
+
+
+def plateau(losses: list[float], patience: int) -> list[float]:
+    rate = Rate(TrainConfig(lr=1.0, warmup=0, schedule="plateau", patience=patience, decay=0.5), 9)
+    found = []
+    for loss in losses:
+        rate.validated(loss)
+        found.append(rate.at(0))
+    return found
+
+
+def test_plateau_falls_when_patience_is_over() -> None:
+    losses = [0.9, 0.8, 0.8, 0.85, 0.7, 0.7, 0.7]
+    assert plateau(losses, patience=0) == [1, 1, 0.5, 0.25, 0.25, 0.125, 0.0625]
+    assert plateau(losses, patience=1) == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+
+
+def test_only_plateau_listens_to_validations() -> None:
+    rate = Rate(TrainConfig(lr=1.0, warmup=0, schedule="constant"), 9)
+    for _ in range(5):
+        rate.validated(1.0)
+    assert rate.at(8) == 1.0
+
+
+def test_a_plateau_goes_on_from_its_saved_state() -> None:
+    config = TrainConfig(lr=1.0, warmup=0, schedule="plateau", patience=1, decay=0.5)
+    one, two = Rate(config, 9), Rate(config, 9)
+    for loss in (0.9, 0.9):
+        one.validated(loss)
+    two.restore(one.state())
+    for rate in (one, two):
+        rate.validated(0.9)
+    assert one.at(0) == two.at(0) == 0.5
