@@ -18,7 +18,6 @@ import torch
 
 from rejoinder import tasks
 from rejoinder.progress import Bar
-from rejoinder.ranker import TextRanker
 
 
 def main() -> None:
@@ -35,9 +34,7 @@ def main() -> None:
     if asked.sample:
         chosen = random.Random(asked.seed).sample(range(len(examples)), asked.sample)
         examples = [examples[i] for i in sorted(chosen)]
-    scorer = tasks.scorer(asked.model)
-    if isinstance(scorer, TextRanker):
-        scorer.precision = asked.precision
+    scorer = tasks.scorer(asked.model, precision=asked.precision)
     with Bar("examples") as bar:
         report = tasks.evaluate(scorer, examples, persona=not asked.no_persona, progress=bar)
     row = {"bench": "hits", "model": asked.model, "data": asked.data.rpartition("/")[2]}

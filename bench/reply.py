@@ -3,8 +3,9 @@
     python bench/reply.py --model persona-poly --contexts DEV --candidates FILE FILE ...
 
 The peer is `SentenceTransformer.encode` in bf16 on the same texts in the same run, both after a
-warm-up; `build_ratio` is its time over ours, above 1 where ours is faster. A reply is everything from
-the dialogue to the text that is said: tokens, context vectors, all candidates scored, the best.
+warm-up; `build_ratio` is its time over ours, above 1 where ours is faster. A reply is
+everything from the dialogue to the text that is said: tokens, context vectors, all candidates
+scored, the best.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ def main() -> None:
     row |= {"precision": precision, "build_s": ours}
     if not asked.no_peer:
         peer = encode_with_peer(texts)
-        row |= {"peer": "SentenceTransformer.encode, bf16", "peer_s": peer, "build_ratio": peer / ours}
+        row |= {
+            "peer": "SentenceTransformer.encode, bf16",
+            "peer_s": peer,
+            "build_ratio": peer / ours,
+        }
     row |= reply_times(RetrieveAgent(index, ranker), asked.contexts, asked.replies)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     row |= {"index_mb": index.vectors.nbytes / 1e6, "peak_mb": memory, "torch": torch.__version__}

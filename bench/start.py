@@ -1,6 +1,6 @@
 """How long until something happens: --help, import, and the chat's first reply on a warm cache.
 
-    python bench/start.py
+python bench/start.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What most tests stand on: a tiny base with random weights, and rankers and dialogues on it.
 
-Everything is real (a BERT of width 16, a trained tokenizer, safetensors on disk), nothing is fetched.
+Everything is real (a BERT of width 16, a trained tokenizer, safetensors on disk), and nothing is
+fetched.
 Rankers are stirred: no weight is left at the zero or one that it starts with, so that no law holds
 only because a part does nothing.
 """
@@ -24,9 +25,24 @@ if TYPE_CHECKING:
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported: no test may fetch
 
-THINGS = (
-    "tea coffee dogs cats music trains books chess rain snow cheese apples bikes films paint stars"
-).split()
+THINGS = [
+    "tea",
+    "coffee",
+    "dogs",
+    "cats",
+    "music",
+    "trains",
+    "books",
+    "chess",
+    "rain",
+    "snow",
+    "cheese",
+    "apples",
+    "bikes",
+    "films",
+    "paint",
+    "stars",
+]
 SENTENCES = (
     "hi , how are you today ?",
     "hello there ! i am fine , and you ?",
@@ -129,7 +145,7 @@ def make(base: Path, style: TextFormat) -> Callable[..., TextRanker]:
     return build
 
 
-@pytest.fixture(scope="session", params=VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.fixture(scope="session", params=list(VARIANTS.values()), ids=list(VARIANTS))
 def ranker(request: pytest.FixtureRequest, make: Callable[..., TextRanker]) -> TextRanker:
     """One ranker of each kind and shape, shared by all tests: score with it, do not change it."""
     return make(**request.param)
@@ -149,24 +165,26 @@ def dialogues() -> list[Dialogue]:
         Dialogue(),
         Dialogue((Message("system", "be kind ."), Message("user", "do you like dogs ?")), about),
         Dialogue((Message("user", " ".join(SENTENCES)),)),
-        Dialogue((Message("assistant", "hello there !"), Message("user", "hi")), ("i love rain .",)),
+        Dialogue(
+            (Message("assistant", "hello there !"), Message("user", "hi")), ("i love rain .",)
+        ),
     ]
 
 
 @pytest.fixture(scope="session")
 def replies() -> list[str]:
     """Candidates of many lengths: empty, short, cut."""
-    return ["yes", "", "i like tea .", "i like tea and my brother likes tea too .", "no idea ?",
-            " ".join(SENTENCES[:4]), "hello there ! i am fine", "rain", "dogs and cats"]  # fmt: skip
+    long = " ".join(SENTENCES[:4])
+    short = ["yes", "", "rain", "no idea ?", "dogs and cats", "i like tea ."]
+    return [*short, long, "i like tea and my brother likes tea too .", "hello there ! i am fine"]
 
 
 @pytest.fixture(scope="session")
 def lessons() -> list[Example]:
-    """Sixteen examples that a tiny ranker can learn by heart: the reply names the thing asked for."""
-    about = ("i am a guide .", "i love rain .")
+    """Sixteen examples that a tiny ranker can learn by heart: the reply repeats what was said."""
+    about = ("i am a guide .", "i love it .")
     return [
-        Example(Dialogue((Message("user", f"do you like {thing} ?"),), about), (f"i like {thing} .",))
-        for thing in THINGS
+        Example(Dialogue((Message("user", thing),), about), (f"{thing} , yes",)) for thing in THINGS
     ]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rejoinder import checkpoint
 from rejoinder.confidence import Confidence
-from rejoinder.config import ModelConfig
+from rejoinder.config import Kind, ModelConfig
 from rejoinder.errors import CheckpointError, ConfigError, RejoinderError
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue
@@ -129,12 +129,22 @@ def test_the_folder_describes_itself(make: Make, tmp_path: Path) -> None:
     ranker.confidence = Confidence(-1.0, (0.1, 0.2, 0.3))
     checkpoint.save(ranker, tmp_path / "out", card="# mine\n", training={"step": 3})
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
-        "README.md", "config.json", "model.safetensors", "tokenizer.json"
-    ]  # fmt: skip
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
     settings = checkpoint.read_config(tmp_path / "out")
     assert settings["training"] == {"step": 3}
     again = checkpoint.load(tmp_path / "out")
     assert (again.confidence, again.name, again.card) == (ranker.confidence, "out", "# mine\n")
+
+
+def test_a_folder_with_something_else_in_it_is_not_overwritten(make: Make, saved: Path) -> None:
+    (saved / "notes.txt").write_text("mine")
+    with pytest.raises(RejoinderError, match=r"holds 'notes\.txt', which is not ours"):
+        checkpoint.save(make(), saved)
+    assert (saved / "notes.txt").read_text() == "mine"
 
 
 def test_a_runs_folder_stands_for_its_best(saved: Path, tmp_path: Path) -> None:
@@ -196,12 +206,19 @@ def initialised(
         ({"kind": "bi"}, {"kind": "poly", "poly": "all"}, ["sharpness.log"]),
         ({"kind": "poly"}, {"kind": "bi"}, []),
         ({"kind": "poly"}, {"kind": "cross"}, ["linear.bias", "linear.weight"]),
-        ({"kind": "cross"}, {"kind": "poly"}, ["sharpness.log"]),
+        ({"kind": "bi"}, {"kind": "cross"}, ["linear.bias", "linear.weight", "sharpness.log"]),
+        ({"kind": "cross"}, {"kind": "bi"}, []),
+        ({"kind": "cross"}, {"kind": "poly"}, []),
         ({"kind": "cross"}, {"kind": "cross"}, []),
     ],
 )
 def test_a_new_kind_takes_up_the_tower_and_names_what_is_fresh(
-    make: Make, tmp_path: Path, old: dict[str, Any], new: dict[str, Any], fresh: list[str], lora: int
+    make: Make,
+    tmp_path: Path,
+    old: dict[str, Any],
+    new: dict[str, Any],
+    fresh: list[str],
+    lora: int,
 ) -> None:
     before, after, named = initialised(make, tmp_path, old | {"lora": lora}, new)
     assert named == fresh
@@ -223,6 +240,15 @@ def test_of_the_same_kind_again_it_gives_the_same_scores(
 ) -> None:
     before, after, _ = initialised(make, tmp_path, {"kind": kind, "lora": 4}, {"kind": kind})
     assert scored(after).equal(scored(before))
+
+
+@pytest.mark.parametrize("lora", [0, 4])
+def test_a_cross_encoder_starts_as_the_poly_encoder_that_it_came_from(
+    make: Make, tmp_path: Path, scored: Scored, lora: int
+) -> None:
+    old, new = {"kind": "poly", "poly": "all", "lora": lora}, {"kind": "cross"}
+    before, after, _ = initialised(make, tmp_path, old, new)
+    torch.testing.assert_close(scored(after), scored(before), rtol=1e-5, atol=1e-4)
 
 
 def test_both_towers_are_taken_up(make: Make, tmp_path: Path) -> None:
@@ -259,11 +285,21 @@ def cut(file: Path) -> None:
         (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors: missing"),
         (lambda f: (f / "config.json").unlink(), r"config\.json: No such file.*expected a folder"),
         (lambda f: cut(f / "config.json"), r"config\.json: broken JSON"),
-        (lambda f: (f / "config.json").write_text("[1]"), r"config\.json: format 'list', expected 1"),
+        (
+            lambda f: (f / "config.json").write_text("[1]"),
+            r"config\.json: format 'list', expected 1",
+        ),
         (lambda f: change(f, format=9), r"config\.json: format 9, expected 1"),
         (lambda f: change(f, model=None), r"config\.json: not a ranker's settings"),
         (lambda f: change(f, model={"poli": 1}), r"unknown setting 'poli'\. Did you mean 'poly'"),
-        (lambda f: change(f, text={"keep": "all"}), "not a ranker's settings: keep is 'all'"),
+        (
+            lambda f: change(f, text={"keep": "all"}),
+            "not a ranker's settings: keep is 'all'; known",
+        ),
+        (
+            lambda f: change(f, text={"max_context": 65}),
+            "contexts of 65 tokens, but the base reads",
+        ),
         (lambda f: change(f, pad="x"), r"config\.json: not a ranker's settings"),
         (lambda f: change(f, confidence=[1]), "not a ranker's settings"),
         (lambda f: change(f, model={"base_sha256": "0" * 64}), "another base than the one"),
@@ -272,7 +308,10 @@ def cut(file: Path) -> None:
         (lambda f: cut(f / "tokenizer.json"), r"tokenizer\.json: not a readable tokenizer"),
         (lambda f: change(f, model={"kind": "bi"}), "holds codes, which this kind of ranker"),
         (lambda f: change(f, model={"codes": 5}), r"codes has shape \(4, 16\), expected \(5, 16\)"),
-        (lambda f: change(f, model={"attention": "multihead"}), "weights are missing, e.g. multihead"),
+        (
+            lambda f: change(f, model={"attention": "multihead"}),
+            "weights are missing, e.g. multihead",
+        ),
         (lambda f: change(f, model={"lora": 0}), "lora_A.weight, which this kind of ranker"),
         (lambda f: change(f, model={"towers": "separate"}), "missing, e.g. candidate_encoder"),
     ],
@@ -285,8 +324,12 @@ def test_a_broken_checkpoint_names_the_file_and_the_reason(
         checkpoint.load(saved)
 
 
-@pytest.mark.parametrize("harm", [lambda f: change(f, model=None), lambda f: cut(f / "config.json")])
-def test_a_broken_checkpoint_cannot_be_built_upon(saved: Path, harm: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "harm", [lambda f: change(f, model=None), lambda f: cut(f / "config.json")]
+)
+def test_a_broken_checkpoint_cannot_be_built_upon(
+    saved: Path, harm: Callable[[Path], None]
+) -> None:
     harm(saved)
     with pytest.raises(CheckpointError, match=r"config\.json: "):
         checkpoint.initialise(saved, ModelConfig(kind="bi"))
@@ -319,7 +362,10 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
     assert max(sizes, key=lambda name: sizes[name]) == first
     room = sizes[first] - 1
-    with full_disk(room), pytest.raises(RejoinderError, match=r"out: could not be written \(.*large"):
+    with (
+        full_disk(room),
+        pytest.raises(RejoinderError, match=r"out: could not be written \(.*large"),
+    ):
         checkpoint.save(make(kind="bi", lora=lora, seed=1), folder)
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     assert scored(checkpoint.load(folder, trainable=True)).equal(scored(ranker))
@@ -327,9 +373,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
 @pytest.mark.parametrize(("kind", "fits", "not_"), [("bi", 64, 65), ("cross", 52, 53)])
 @pytest.mark.parametrize("lora", [0, 4])
-def test_contexts_must_fit_the_base(base: Path, kind: str, fits: int, not_: int, lora: int) -> None:
+def test_contexts_must_fit_the_base(
+    base: Path, kind: Kind, fits: int, not_: int, lora: int
+) -> None:
     """A cross-encoder needs room for the candidate too."""
-    config = ModelConfig(kind=kind, base=str(base), lora=lora)  # type: ignore[arg-type]
+    config = ModelConfig(kind=kind, base=str(base), lora=lora)
     checkpoint.fresh(config, TextFormat(max_context=fits, max_reply=12), trainable=True)
     with pytest.raises(ConfigError, match="contexts of 65 tokens, but the base reads at most 64"):
         checkpoint.fresh(config, TextFormat(max_context=not_, max_reply=12), trainable=True)
@@ -345,7 +393,9 @@ def test_padding_is_the_bases_own(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "base")
     settings = json.loads((base / "config.json").read_text())
     for value, pad in ((7, 7), (None, 0)):
-        (tmp_path / "base" / "config.json").write_text(json.dumps(settings | {"pad_token_id": value}))
+        (tmp_path / "base" / "config.json").write_text(
+            json.dumps(settings | {"pad_token_id": value})
+        )
         style = TextFormat(max_context=48)
         ranker = checkpoint.fresh(ModelConfig(base=str(tmp_path / "base"), lora=0), style)
         assert ranker.tokens.pad == pad

@@ -35,7 +35,9 @@ def test_features_are_top_margin_and_z(scores: list[float]) -> None:
     spread = (sum((score - mean) ** 2 for score in scores) / len(scores)) ** 0.5
     z = min((ordered[0] - mean) / max(spread, 1e-6), LARGEST_Z)
     found = Crowd.of(np.array(scores)).features()
-    np.testing.assert_allclose(found, [ordered[0], ordered[0] - ordered[1], z], atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(
+        found, [ordered[0], ordered[0] - ordered[1], z], atol=1e-6, rtol=1e-6
+    )
 
 
 def test_a_single_candidate_has_no_margin() -> None:
@@ -57,7 +59,9 @@ def test_logits_beyond_all_measure_do_not_overflow() -> None:
     assert Confidence(-1e6, (0, 0, 0)).of(Crowd.of(np.array([1.0]))) == pytest.approx(0, abs=1e-20)
 
 
-def drawn(n: int, bias: float, weights: list[float]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def drawn(
+    n: int, bias: float, weights: list[float]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Rows, and answers that a logistic model with these weights would give."""
     chance = np.random.default_rng(0)
     rows = chance.normal([5, 2, 3], [4, 1, 0.5], (n, 3))

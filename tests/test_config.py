@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from rejoinder.config import ModelConfig, TrainConfig, from_mapping, read_toml, to_mapping
+from rejoinder.config import (
+    ModelConfig,
+    TrainConfig,
+    from_mapping,
+    read_settings,
+    read_toml,
+    to_mapping,
+)
 from rejoinder.errors import ConfigError
 from rejoinder.text import TextFormat
 
@@ -20,10 +27,10 @@ def test_settings_survive_json(kind: type[Any]) -> None:
 
 
 def test_plain_values_fill_settings() -> None:
-    values = {"lr": 1, "betas": [0.5, 1], "optimizer": "adamax", "both_sides": True, "seed": 3}
+    values = {"lr": 1, "betas": [0.5, 0], "optimizer": "adamax", "both_sides": True, "seed": 3}
     config = from_mapping(TrainConfig, values, "x")
     assert config == TrainConfig(
-        lr=1.0, betas=(0.5, 1.0), optimizer="adamax", both_sides=True, seed=3
+        lr=1.0, betas=(0.5, 0.0), optimizer="adamax", both_sides=True, seed=3
     )
     assert isinstance(config.lr, float)
 
@@ -31,7 +38,10 @@ def test_plain_values_fill_settings() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"bacth_size": 3}, r"run\.toml: unknown setting 'bacth_size'\. Did you mean 'batch_size'\?"),
+        (
+            {"bacth_size": 3},
+            r"run\.toml: unknown setting 'bacth_size'\. Did you mean 'batch_size'\?",
+        ),
         ({"zzz": 3}, r"run\.toml: unknown setting 'zzz'\. Known: batch_size, "),
         ({"lr": "fast"}, r"run\.toml: lr is 'fast'; expected float"),
         ({"lr": True}, "lr is True; expected float"),
@@ -69,6 +79,12 @@ def test_plain_values_that_cannot_be(values: dict[str, Any], message: str) -> No
         (TrainConfig, {"warmup": -1}, "warmup is -1; expected at least 0"),
         (TrainConfig, {"negatives": -1}, "negatives is -1; expected at least 0"),
         (TrainConfig, {"save_every": 0}, "save_every is 0; expected at least 1"),
+        (TrainConfig, {"patience": -1}, "patience is -1; expected at least 0"),
+        (TrainConfig, {"eval_every": -1}, "eval_every is -1; expected at least 0"),
+        (TrainConfig, {"betas": (0.9, 1.0)}, r"betas are \(0\.9, 1\.0\); expected two from 0"),
+        (TrainConfig, {"seed": 2**32}, r"seed is 4294967296; expected less than 2\*\*32"),
+        (TrainConfig, {"lr": float("inf")}, "lr is inf; expected a number"),
+        (ModelConfig, {"scale": float("nan")}, "scale is nan; expected a number"),
         (TrainConfig, {"epochs": 0.0}, "neither epochs nor max_steps is above 0"),
         (TrainConfig, {"drop_persona": 1.5}, r"drop_persona is 1\.5; expected 0 to 1"),
     ],
@@ -101,6 +117,31 @@ def test_toml_that_cannot_be_used(tmp_path: Path, content: bytes, message: str) 
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         read_toml(file, ["model", "train"])
+
+
+def test_settings_from_toml_are_one_mapping(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[train]\nlr = 1\n\n[model]\nkind = "poly"\n')
+    kinds = {"model": ModelConfig, "train": TrainConfig}
+    assert read_settings(file, kinds) == {"lr": 1.0, "kind": "poly"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[model]\n\ncodse = 3\n", r"run\.toml:3: \[model\]: unknown setting 'codse'.*'codes'"),
+        ("[train]\nlr = 1\n[model]\nlr = 1\n", r"run\.toml:4: \[model\]: unknown setting 'lr'"),
+        ("[train]\nseed = 1\nlr = 'x'\n", r"run\.toml:3: \[train\]: lr is 'x'; expected float"),
+        ('["train"]\n"lr" = true\n', r"run\.toml:2: \[train\]: lr is True; expected float"),
+    ],
+)
+def test_settings_from_toml_that_cannot_be_name_the_line(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        read_settings(file, {"model": ModelConfig, "train": TrainConfig})
 
 
 def test_a_toml_file_that_is_not_there(tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def test_a_model_that_scores_all_alike_is_never_right() -> None:
 
 
 def test_a_model_that_gives_no_number_is_never_right() -> None:
-    found = evaluate(ByTable({}, float("nan")), [example("a", ["a", "b"]), example("b", ["a", "b"])])
+    found = evaluate(
+        ByTable({}, float("nan")), [example("a", ["a", "b"]), example("b", ["a", "b"])]
+    )
     assert (found.hits_at_1, found.mean_rank, found.f1) == (0, 2, 0)
 
 
@@ -217,7 +219,7 @@ def test_every_other_reply_is_drawn_about_as_often() -> None:
 def test_redrawn_wrong_candidates_are_wrong() -> None:
     """Other right replies of an example are replies in the data too, and never drawn for it."""
     texts = [f"reply {i}" for i in range(30)]
-    examples = [example(texts[i:] + texts[:i][:-4], []) for i in range(30)]  # 26 right, 4 wrong
+    examples = [example((texts + texts)[i : i + 26], []) for i in range(30)]  # 26 right, 4 wrong
     for one in redraw(examples, 5):
         assert len(one.candidates) == 5
         assert set(one.candidates) & set(one.replies) == {one.reply}
@@ -228,7 +230,11 @@ def test_redrawn_wrong_candidates_are_wrong() -> None:
     [
         (MANY, 41, "41 candidates are wanted of 40 distinct replies in the data; expected 2 to 40"),
         (MANY, 1, "1 candidates are wanted of 40"),
-        ([example(["a", "b"], []), example("b", [])], 2, "example 1 has 2 right replies, .*expected 1"),
+        (
+            [example(["a", "b"], []), example("b", [])],
+            2,
+            "example 1 has 2 right replies, .*expected 1",
+        ),
     ],
 )
 def test_too_few_replies_to_redraw(examples: list[Example], count: int, message: str) -> None:

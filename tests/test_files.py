@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rejoinder.errors import RejoinderError
-from rejoinder.files import whole_folder, write_bytes, write_text
+from rejoinder.files import check_replaceable, whole_folder, write_bytes, write_text
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
 
@@ -37,6 +37,13 @@ def test_a_new_folder_appears_at_the_end(tmp_path: Path) -> None:
     assert tree(target) == {"a": "x"}
     assert target.stat().st_mode & 0o777 == 0o755
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_files_in_it_can_be_read_by_all(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "out") as new:
+        (new / "a").write_text("x")
+        (new / "a").chmod(0o600)
+    assert (tmp_path / "out" / "a").stat().st_mode & 0o777 == 0o644
 
 
 def test_an_old_folder_is_replaced_not_added_to(tmp_path: Path) -> None:
@@ -83,6 +90,34 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     with pytest.raises(RejoinderError, match=r"file/out: could not be written \("):
         write_text(target, "one")
     assert tree(tmp_path) == {"file": "x"}
+
+
+def test_a_file_in_the_place_of_the_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(RejoinderError, match="out: is a file; expected a new folder"):
+        fill(tmp_path / "out", "one")
+    assert tree(tmp_path) == {"out": "mine"}
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("old")
+    with whole_folder(tmp_path / "out", ["a", "b"]) as new:
+        (new / "b").write_text("new")
+    assert tree(tmp_path) == {"out/b": "new"}
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with (
+        pytest.raises(RejoinderError, match=r"out: holds 'thesis\.txt', which is not ours"),
+        whole_folder(tmp_path / "out", ["a", "b"]),
+    ):
+        pass
+    assert tree(tmp_path) == {"out/b": "new", "out/thesis.txt": "mine"}
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/.."])
+def test_the_folder_that_one_is_in_is_not_replaced(name: str) -> None:
+    with pytest.raises(RejoinderError, match="expected the name of a folder in it"):
+        check_replaceable(Path(name))
 
 
 def test_a_folder_where_the_file_should_be(tmp_path: Path) -> None:

@@ -31,9 +31,7 @@ NAN = float("nan")
         ([NAN, NAN], [1, 0], 2),
     ],
 )
-def test_rank_of_the_best_right_candidate(
-    scores: list[float], right: list[int], rank: int
-) -> None:
+def test_rank_of_the_best_right_candidate(scores: list[float], right: list[int], rank: int) -> None:
     assert rank_of_best(scores, np.array(right, dtype=bool)) == rank
 
 

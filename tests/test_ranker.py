@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from rejoinder.confidence import Confidence, Crowd
-from rejoinder.errors import ConfigError
+from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Message
 
@@ -49,7 +50,9 @@ def test_permuting_candidates_permutes_scores(
     close(mixed, ranker.scores(dialogues[1], replies)[order])
 
 
-def test_a_candidate_named_twice_has_one_score(ranker: TextRanker, dialogues: list[Dialogue]) -> None:
+def test_a_candidate_named_twice_has_one_score(
+    ranker: TextRanker, dialogues: list[Dialogue]
+) -> None:
     scores = ranker.scores(dialogues[1], ["rain", "yes", "rain"])
     close(scores[0], scores[2])
 
@@ -61,8 +64,10 @@ def test_kept_candidates_score_like_fresh_ones(
     ranker = make(kind=kind)
     kept = torch.cat([ranker.encode_candidates(replies[:4]), ranker.encode_candidates(replies[4:])])
     for dialogue in dialogues:
-        close(ranker.score(ranker.encode_contexts([dialogue]), kept)[0],
-              ranker.scores(dialogue, replies))  # fmt: skip
+        close(
+            ranker.score(ranker.encode_contexts([dialogue]), kept)[0],
+            ranker.scores(dialogue, replies),
+        )
     together = ranker.score(ranker.encode_contexts(dialogues), kept)
     close(together, torch.stack([ranker.scores(dialogue, replies) for dialogue in dialogues]))
 
@@ -88,7 +93,10 @@ def test_who_speaks_and_who_one_is_have_a_say(make: Make) -> None:
     ranker = make(kind="bi")
     asked = Dialogue((Message("user", "hi"),))
     scores = ranker.scores(asked, ["yes", "no"])
-    for other in (Dialogue((Message("assistant", "hi"),)), Dialogue(asked.messages, ("i like tea",))):
+    for other in (
+        Dialogue((Message("assistant", "hi"),)),
+        Dialogue(asked.messages, ("i like tea",)),
+    ):
         assert not ranker.scores(other, ["yes", "no"]).equal(scores)
 
 
@@ -149,9 +157,12 @@ def test_dropout_is_off_when_scoring(
 
 @pytest.mark.parametrize("kind", ["bi", "cross"])
 def test_progress_counts_to_the_end(
-    make: Make, kind: str, dialogues: list[Dialogue], replies: list[str],
+    make: Make,
+    kind: str,
+    dialogues: list[Dialogue],
+    replies: list[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr("rejoinder.ranker.BUDGET", 100)
     seen: list[tuple[int, int]] = []
     make(kind=kind).score_many(
@@ -162,6 +173,35 @@ def test_progress_counts_to_the_end(
     assert seen == sorted(set(seen))
     assert seen[-1] == (total, total)
     assert {whole for _, whole in seen} == {total}
+
+
+@pytest.mark.parametrize("device", ["meta", "nonsense"])
+def test_a_device_that_is_not_there(make: Make, device: str) -> None:
+    ranker = make()
+    with pytest.raises(ConfigError, match=f"--device {device}: torch finds no such device here"):
+        ranker.to(device)
+    assert ranker.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("lora", [0, 4])
+def test_pretrained_in_and_out(
+    make: Make, dialogues: list[Dialogue], replies: list[str], tmp_path: Path, lora: int
+) -> None:
+    """As other libraries call it: whatever was loaded can be saved, and is the same again."""
+    first = make(kind="poly", lora=lora)
+    first.card, first.confidence = "# mine\n", Confidence(-1.0, (0.1, 0.5, 0.3))
+    first.save_pretrained(tmp_path / "one")
+    one = TextRanker.from_pretrained(tmp_path / "one")
+    one.save_pretrained(str(tmp_path / "two"))
+    two = TextRanker.from_pretrained(str(tmp_path / "two"))
+    assert two.rank(dialogues[1], replies) == one.rank(dialogues[1], replies)
+    assert (two.fingerprint, two.card) == (one.fingerprint, "# mine\n")
+    close(two.scores(dialogues[1], replies), first.scores(dialogues[1], replies))
+
+
+def test_a_hub_that_cannot_be_reached(make: Make) -> None:
+    with pytest.raises(RejoinderError, match="me/mine: could not be uploaded .* `hf auth login`"):
+        make().push_to_hub("me/mine")
 
 
 def test_a_ranker_knows_where_its_weights_are(make: Make) -> None:

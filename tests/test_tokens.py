@@ -45,7 +45,7 @@ def byte_level() -> Tokenizer:
 
 
 def unigram() -> Tokenizer:
-    """A tokenizer like XLM-RoBERTa's, whose very vocabulary holds <s> and </s>, as its best words."""
+    """A tokenizer like XLM-RoBERTa's: <s> and </s> are the best words of its very vocabulary."""
     letters = [(letter, -3.0) for letter in "▁></sabcdefghijklmnopqrtuvwxyz"]
     words = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *letters]
     tokenizer = Tokenizer(models.Unigram(words, unk_id=3))
@@ -59,9 +59,7 @@ def cased_words() -> Tokenizer:
     """A tokenizer without a frame: words between white space, nothing around the text."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=100, special_tokens=SPECIAL, show_progress=False
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=100, special_tokens=SPECIAL, show_progress=False)
     tokenizer.train_from_iterator(["[ S E P ] < > # i like tea"] * 3, trainer)
     return tokenizer
 

@@ -18,9 +18,9 @@ from rejoinder import checkpoint, zoo
 from rejoinder.files import write_text
 
 LICENCE = (
-    "Licence: Apache-2.0, like the base. Data: ConvAI2 / Persona-Chat, CC BY 4.0 (Zhang et al. 2018; "
-    "Dinan et al. 2019); the development set is Persona-Chat's test dialogues with 19 wrong candidates "
-    "drawn at random, so hits@1 here is not the official ConvAI2 number."
+    "Licence: Apache-2.0, like the base. Data: ConvAI2 / Persona-Chat, CC BY 4.0 (Zhang et al. "
+    "2018; Dinan et al. 2019); the development set is Persona-Chat's test dialogues with 19 wrong "
+    "candidates drawn at random, so hits@1 here is not the official ConvAI2 number."
 )
 
 

@@ -43,7 +43,9 @@ class BM25:
         }
         found = []
         for dialogue, texts in zip(dialogues, lists, strict=True):
-            asked = set(words(" ".join([*dialogue.persona, *(m.content for m in dialogue.messages)])))
+            asked = set(
+                words(" ".join([*dialogue.persona, *(m.content for m in dialogue.messages)]))
+            )
             found.append(
                 torch.tensor([_score(asked, counts[text], rarity, mean) for text in texts])
             )
@@ -52,16 +54,14 @@ class BM25:
         return found
 
 
-def _score(
-    asked: set[str], count: Counter[str], rarity: dict[str, float], mean: float
-) -> float:
+def _score(asked: set[str], count: Counter[str], rarity: dict[str, float], mean: float) -> float:
     length = sum(count.values())
     damping = K1 * (1 - B + B * length / max(mean, 1e-9))
     shared = asked & count.keys()
     return sum(rarity[word] * count[word] * (K1 + 1) / (count[word] + damping) for word in shared)
 
 
-def untuned(base: str = "minilm") -> TextRanker:
+def untuned(base: str = "minilm", max_context: int = 160) -> TextRanker:
     """The pretrained base as a bi-encoder, not trained on dialogues: mean vectors, no marks."""
-    plain = TextFormat(persona_mark="", user_mark="", assistant_mark="", system_mark="")
+    plain = TextFormat(persona_mark="", user_mark="", assistant_mark="", system_mark="", max_context=max_context)
     return checkpoint.fresh(ModelConfig(kind="bi", base=base, lora=0), plain)

@@ -56,7 +56,10 @@ class Calibrated:
 
 
 def fit_and_report(
-    ranker: TextRanker, examples: Sequence[Example], *, seed: int = 0,
+    ranker: TextRanker,
+    examples: Sequence[Example],
+    *,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Calibrated:
     """Fit on all pools; measure by fitting on one half of the examples and asking the other.
@@ -77,7 +80,10 @@ def fit_and_report(
 
 
 def ask(
-    ranker: TextRanker, examples: Sequence[Example], *, seed: int = 0,
+    ranker: TextRanker,
+    examples: Sequence[Example],
+    *,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Asked:
     """Score pools of candidates drawn from the examples' replies and candidates."""
@@ -90,8 +96,9 @@ def ask(
         )
     pools = [_pools(one, texts, ranker.is_cross, seed, i) for i, one in enumerate(examples)]
     rows, right, present, sizes = [], [], [], []
-    for number, (example, drawn) in enumerate(zip(examples, _scored(ranker, examples, pools, texts),
-                                                  strict=True)):
+    for number, (example, drawn) in enumerate(
+        zip(examples, _scored(ranker, examples, pools, texts), strict=True)
+    ):
         for pool, scores in drawn:
             crowd = Crowd.of(scores)
             rows.append(crowd.features())
@@ -113,8 +120,9 @@ def _pools(
     for size in CROSS_SIZES if small else SIZES:
         if size > len(texts):
             break
-        drawn = [i for i in chance.sample(range(len(texts)), size)
-                 if texts[i] not in example.replies]
+        drawn = [
+            i for i in chance.sample(range(len(texts)), size) if texts[i] not in example.replies
+        ]
         if gold is not None:
             drawn[-1:] = [gold]
         pools.append(drawn)
@@ -146,8 +154,10 @@ def _scored(
     return answered
 
 
-def expected_error(probability: NDArray[np.float64], right: NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error: mean distance of confidence and accuracy over equal-width bins."""
+def expected_error(
+    probability: NDArray[np.float64], right: NDArray[np.bool_], bins: int = 10
+) -> float:
+    """Expected calibration error: mean distance of confidence and accuracy over equal bins."""
     place = np.minimum((probability * bins).astype(int), bins - 1)
     total = 0.0
     for number in range(bins):

@@ -6,8 +6,8 @@
     tokenizer.json     the tokenizer
     README.md          the card: data, command, scores
 
-Weights under `context_encoder.`, `candidate_encoder.` (absent where towers are shared) or `encoder.`
-carry the names of the base's own state, adapters those names with `.lora_A.weight` and
+Weights under `context_encoder.`, `candidate_encoder.` (absent where towers are shared) or
+`encoder.` carry the names of the base's own state, adapters those names with `.lora_A.weight` and
 `.lora_B.weight`.
 """
 
@@ -40,9 +40,7 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json", "README.md")
 FORMAT = 1  # of config.json; raised when an old folder can no longer be read as it is
 
 
-def fresh(
-    config: ModelConfig, style: TextFormat, *, trainable: bool = False
-) -> TextRanker:
+def fresh(config: ModelConfig, style: TextFormat, *, trainable: bool = False) -> TextRanker:
     """A ranker on its pretrained base, not trained yet; with `trainable`, adapters are put on."""
     base = find_base(config.base, config.base_sha256)
     config = replace(config, base_sha256=base.sha256)
@@ -55,15 +53,19 @@ def fresh(
 
 
 def save(
-    ranker: TextRanker, folder: Path, *, card: str = "", training: Mapping[str, Any] | None = None,
+    ranker: TextRanker,
+    folder: Path,
+    *,
+    card: str = "",
+    training: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
     """Write the folder whole or not at all; `dtype` rounds the weights (adapters fit in fp16)."""
     weights = ranker.adapters | state(ranker.module, only_adapters=ranker.config.lora > 0)
     if ranker.config.lora and not any(".lora_" in name for name in weights):
         raise CheckpointError(
-            f"{folder}: not saved: {ranker.name!r} should have adapters of rank {ranker.config.lora}, "
-            "but has none; make it with trainable=True"
+            f"{folder}: not saved: {ranker.name!r} should have adapters of rank "
+            f"{ranker.config.lora}, but has none; make it with trainable=True"
         )
     if dtype is not None:
         weights = {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
@@ -177,12 +179,14 @@ def read_config(folder: Path) -> dict[str, Any]:
             "name that one"
         ) from None
     except ValueError as error:
-        raise CheckpointError(f"{file}: broken JSON ({error}); save or fetch the model again") from None
+        raise CheckpointError(
+            f"{file}: broken JSON ({error}); save or fetch the model again"
+        ) from None
     if not isinstance(settings, dict) or settings.get("format") != FORMAT:
         came = settings.get("format") if isinstance(settings, dict) else type(settings).__name__
         raise CheckpointError(
-            f"{file}: format {came!r}, expected {FORMAT}: not a rejoinder checkpoint of this version; "
-            "name a folder that `rejoinder train` wrote"
+            f"{file}: format {came!r}, expected {FORMAT}: not a rejoinder checkpoint of this "
+            "version; name a folder that `rejoinder train` wrote"
         )
     return settings
 
@@ -245,7 +249,8 @@ def _restore(
     _check_shapes(weights, target, folder)
     own = set(towers(module))
     expected = {
-        name for name in target
+        name
+        for name in target
         if (name.split(".")[0] in own and not (config.lora and ".lora_" not in name))
         or name.split(".")[0] not in own | {"candidate_encoder"}
     }
@@ -255,8 +260,8 @@ def _restore(
     missing = sorted(expected - set(weights))
     if missing:
         raise CheckpointError(
-            f"{folder / 'model.safetensors'}: {len(missing)} weights are missing, e.g. {missing[0]}; "
-            "the file does not belong to this config.json"
+            f"{folder / 'model.safetensors'}: {len(missing)} weights are missing, e.g. "
+            f"{missing[0]}; the file does not belong to this config.json"
         )
     with torch.no_grad():
         for name, tensor in weights.items():
@@ -270,7 +275,9 @@ def _restore(
                 ) from None
 
 
-def _check_shapes(weights: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Path) -> None:
+def _check_shapes(
+    weights: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Path
+) -> None:
     for name, tensor in weights.items():
         if name not in target:
             raise CheckpointError(
@@ -301,7 +308,7 @@ def fingerprint(weights: Mapping[str, Tensor], config: ModelConfig, style: TextF
     digest.update(json.dumps([to_mapping(config), asdict(style)], sort_keys=True).encode())
     for name in sorted(weights):
         digest.update(name.encode())
-        flat = weights[name].reshape(-1)  # a single number has no axis that could be viewed as bytes
+        flat = weights[name].reshape(-1)  # a lone number has no axis to be viewed as bytes
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
 
@@ -316,7 +323,7 @@ def _pad_id(folder: Path) -> int:
 
 def _check_positions(module: nn.Module, style: TextFormat) -> None:
     tower = next(iter(towers(module).values()))
-    limit = getattr(tower.model.config, "max_position_embeddings", None)  # type: ignore[union-attr]
+    limit = getattr(tower.model.config, "max_position_embeddings", None)
     if not isinstance(limit, int):
         return
     need = style.max_context + (style.max_reply if isinstance(module, CrossEncoder) else 0)

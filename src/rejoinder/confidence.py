@@ -56,7 +56,9 @@ class Confidence:
         return float(1 / (1 + np.exp(-np.clip(logit, -50, 50))))
 
 
-def fit(rows: Floats, right: NDArray[np.bool_], ridge: float = 1e-3, rounds: int = 50) -> Confidence:
+def fit(
+    rows: Floats, right: NDArray[np.bool_], ridge: float = 1e-3, rounds: int = 50
+) -> Confidence:
     """Fit by Newton's method on standardised features: (R, 3), (R,) -> Confidence."""
     mean, spread = rows.mean(0), np.maximum(rows.std(0), 1e-9)
     x = np.concatenate([np.ones((len(rows), 1)), (rows - mean) / spread], 1)

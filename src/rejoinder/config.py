@@ -105,7 +105,9 @@ class TrainConfig:
         if self.seed >= 2**32:
             raise ConfigError(f"seed is {self.seed}; expected less than 2**32")
         if self.epochs <= 0 and self.max_steps <= 0:
-            raise ConfigError("neither epochs nor max_steps is above 0: nothing would be trained")
+            raise ConfigError(
+                "neither epochs nor max_steps is above 0: nothing would be trained; give either"
+            )
         if not 0 <= self.drop_persona <= 1:
             raise ConfigError(f"drop_persona is {self.drop_persona}; expected 0 to 1")
 

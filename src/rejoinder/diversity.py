@@ -1,4 +1,4 @@
-"""Suggest several replies that differ: maximal marginal relevance (Carbonell and Goldstein 1998)."""
+"""Suggest several replies that differ: maximal marginal relevance (Carbonell, Goldstein 1998)."""
 
 from __future__ import annotations
 

@@ -160,6 +160,11 @@ def redraw(examples: Sequence[Example], count: int, seed: int = 0) -> list[Examp
     The right reply stands at a random place. Raises DataError if there are too few other replies.
     """
     pool = list(dict.fromkeys(example.reply for example in examples))
+    if len(pool) < 2:
+        raise DataError(
+            f"{len(pool)} distinct replies in the data, so there is nothing to draw candidates "
+            "from; expected 2 or more"
+        )
     if count < 2 or len(pool) < count:
         raise DataError(
             f"{count} candidates are wanted of {len(pool)} distinct replies in the data; "

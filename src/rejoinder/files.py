@@ -30,6 +30,7 @@ def whole_folder(target: Path, ours: Collection[str] = ()) -> Iterator[Path]:
         yield folder
         for file in folder.rglob("*"):
             if file.is_file():
+                file.chmod(0o644)  # some libraries write files that only their owner may read
                 _to_disk(file)
         _swap(folder, target)
     except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk

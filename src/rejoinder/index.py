@@ -98,12 +98,8 @@ class Index:
         texts = list(dict.fromkeys(candidates))
         if not texts:
             raise ConfigError("no candidates to build an index of")
-        kept, ranker.precision = ranker.precision, precision
-        try:
-            parts = _Parts(out, ranker, texts, precision)
-            vectors = torch.cat(list(parts.encode(progress)))
-        finally:
-            ranker.precision = kept
+        parts = _Parts(out, ranker, texts, precision)
+        vectors = torch.cat(list(parts.encode(progress)))
         index = cls(ranker, texts, vectors, source)
         if out:
             index.save(out)
@@ -154,7 +150,9 @@ class Index:
         new = [text for text in dict.fromkeys(candidates) if text not in self._known]
         if not new:
             return
-        vectors = self.ranker.encode_candidates(new).to(self.vectors)
+        halved = self.vectors.dtype == torch.bfloat16
+        encoder = self.ranker.halved() if halved else self.ranker
+        vectors = encoder.encode_candidates(new).to(self.vectors)
         self.vectors = torch.cat([self.vectors, vectors])
         self.texts += new
         self._known.update(new)
@@ -200,7 +198,7 @@ class _Parts:
     def __init__(
         self, out: Path | None, ranker: TextRanker, texts: list[str], precision: Precision
     ) -> None:
-        self.ranker = ranker
+        self.encoder = ranker.halved() if precision == "bf16" else ranker
         self.texts = texts
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.folder = out.with_name(f".{out.name}.building") if out else None
@@ -214,7 +212,7 @@ class _Parts:
             file = self.folder / f"{start}.safetensors" if self.folder else None
             vectors = _kept(file, len(texts))
             if vectors is None:
-                vectors = self.ranker.encode_candidates(
+                vectors = self.encoder.encode_candidates(
                     texts, _shifted(progress, start, len(self.texts))
                 ).to(self.dtype)
                 if file:

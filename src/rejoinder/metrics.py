@@ -21,8 +21,8 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 def rank_of_best(scores: ArrayLike, right: ArrayLike) -> int:
     """Place of the best right candidate, 1 = first: (N,) scores, (N,) bool -> int.
 
-    Wrong candidates with an equal score stand before it; other right ones do not count. NaN is never
-    right: it compares as neither less nor more, and what is not less stands before.
+    Wrong candidates with an equal score stand before it; other right ones do not count. NaN is
+    never right: it compares as neither less nor more, and what is not less stands before.
     """
     scores, right = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=bool)
     best = scores[right].max()

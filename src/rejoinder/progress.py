@@ -9,8 +9,9 @@ from types import TracebackType
 
 def note(text: str) -> None:
     """One line for the person at the terminal, beside the results."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    if sys.stderr:  # None where it was closed from the start
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 class Bar:
@@ -27,7 +28,9 @@ class Bar:
 
     def __call__(self, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if not sys.stderr.isatty() or (now - self.written < 0.2 and done != total):
+        if not sys.stderr or not sys.stderr.isatty():
+            return
+        if now - self.written < 0.2 and done != total:
             return
         self.written, self.shown = now, True
         speed = done / max(now - self.started, 1e-9)

@@ -49,7 +49,6 @@ class Dialogue:
         added = (*self.messages, Message(role, content))
         return Dialogue(added, self.persona, self.partner_persona)
 
-
     def swapped(self) -> Dialogue:
         """The same dialogue from the other side: user and assistant change places."""
         roles: dict[Role, Role] = {"user": "assistant", "assistant": "user", "system": "system"}

@@ -91,7 +91,5 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """The ids that the tokenizer itself puts before and after a text."""
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     framed = tokenizer.encode("a", add_special_tokens=True).ids
-    at = next(
-        (i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0
-    )
+    at = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
     return framed[:at], framed[at + len(bare) :]

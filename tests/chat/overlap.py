@@ -52,8 +52,10 @@ class Overlap:
 
 if __name__ == "__main__":
     import fcntl
+    import signal
     import termios
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C reaches us while an answer is made
     run_chat(Overlap(), ChatOptions(persona=("I like tea.",), title="overlap, 4 candidates"))
     sys.stderr.write("left well\n")

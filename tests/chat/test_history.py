@@ -9,7 +9,7 @@ from prompt_toolkit.history import InMemoryHistory
 from rejoinder.chat.history import history_file, open_history
 
 
-def test_where(monkeypatch):
+def test_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
     assert history_file() == Path("/state/rejoinder/history")
@@ -18,7 +18,7 @@ def test_where(monkeypatch):
         assert history_file() == Path("/home/somebody/.local/state/rejoinder/history")
 
 
-def test_lines_are_kept_for_their_owner(monkeypatch, tmp_path):
+def test_lines_are_kept_for_their_owner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     open_history().append_string("hi\nthere")
     open_history().append_string("half \udcff")
@@ -28,7 +28,9 @@ def test_lines_are_kept_for_their_owner(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["rejoinder", "rejoinder/history"])
-def test_what_cannot_be_written_is_kept_in_memory(monkeypatch, tmp_path, place):
+def test_what_cannot_be_written_is_kept_in_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     if place == "rejoinder":
         (tmp_path / place).write_text("a file where the folder should be")
@@ -37,7 +39,7 @@ def test_what_cannot_be_written_is_kept_in_memory(monkeypatch, tmp_path, place):
     assert isinstance(open_history(), InMemoryHistory)
 
 
-def test_a_file_that_goes_away_is_no_error(monkeypatch, tmp_path):
+def test_a_file_that_goes_away_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     history = open_history()
     history_file().unlink()

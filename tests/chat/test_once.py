@@ -11,11 +11,11 @@ from rejoinder.schema import Dialogue, Reply, Scored
 from .overlap import REPLIES, Overlap
 
 
-def test_text():
+def test_text() -> None:
     assert once(Overlap(), ChatOptions(), "do you have cats?") == "My two cats sleep all day."
 
 
-def test_json():
+def test_json() -> None:
     options = ChatOptions(persona=("I am shy.",), min_confidence=0.9, fallback="Hm.")
     text = once(Overlap(), options, "your persona: I like tea.\\ngreen towns", as_json=True)
     found = json.loads(text)
@@ -32,7 +32,7 @@ def test_json():
     }
 
 
-def test_what_json_cannot_say_is_null():
+def test_what_json_cannot_say_is_null() -> None:
     class Endless:
         def respond(self, dialogue: Dialogue) -> Reply:
             return Reply("é", None, (Scored("é", float("-inf")),))
@@ -43,10 +43,10 @@ def test_what_json_cannot_say_is_null():
 
 
 @pytest.mark.parametrize("text", ["", " \n", "your persona: I like tea."])
-def test_no_message(text):
+def test_no_message(text: str) -> None:
     with pytest.raises(ConfigError, match="no message in .*expected one"):
         once(Overlap(), ChatOptions(), text)
 
 
-def test_commands_are_only_for_the_chat():
+def test_commands_are_only_for_the_chat() -> None:
     assert once(Overlap(), ChatOptions(), "/undo the tea") == "I love green tea."

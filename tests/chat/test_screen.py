@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from rejoinder.chat.commands import Note, Why
+from rejoinder.chat.commands import Note, Outcome, Why
 from rejoinder.chat.screen import Screen
 from rejoinder.chat.session import Answer, ChatOptions
 from rejoinder.errors import RejoinderError
@@ -12,21 +12,21 @@ from rejoinder.schema import Reply, Scored
 
 
 @pytest.fixture(autouse=True)
-def _eighty_columns(monkeypatch):
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def shown(outcome, live=True):
+def shown(outcome: Outcome, live: bool = True) -> str:
     out = io.StringIO()
     Screen(out, out, live).show(outcome)
     return out.getvalue()
 
 
-def why(reply, fallback=False, least=0.0):
+def why(reply: Reply, fallback: bool = False, least: float = 0.0) -> Why:
     return Why(Answer(reply.text, reply, fallback, 0.25), least)
 
 
-def test_why_is_a_table_of_the_best():
+def test_why_is_a_table_of_the_best() -> None:
     scored = tuple(Scored(f"reply number {place}", 20 - place) for place in range(12))
     lines = shown(why(Reply("reply number 0", 0.75, scored))).splitlines()
     assert [line.split() for line in lines[:3]] == [
@@ -41,7 +41,7 @@ def test_why_is_a_table_of_the_best():
     ]
 
 
-def test_a_long_candidate_is_folded_not_cut():
+def test_a_long_candidate_is_folded_not_cut() -> None:
     text = "word " * 60 + "x" * 200
     table = shown(why(Reply(text, None, (Scored(text, -1.5), Scored("短い " * 50, -2.0)))))
     assert max(map(len, table.splitlines())) <= 80
@@ -52,14 +52,14 @@ def test_a_long_candidate_is_folded_not_cut():
     assert "not calibrated" in table
 
 
-def test_why_tells_what_the_fallback_stood_for():
+def test_why_tells_what_the_fallback_stood_for() -> None:
     text = shown(why(Reply("I love tea.", 0.25), fallback=True, least=0.5))
     assert "It would have said: I love tea." in text
-    assert "Confidence: 0.25, below the least of 0.50." in text
-    assert "0.75, not below the least of 0.50" in shown(why(Reply("yes", 0.75), least=0.5))
+    assert "Confidence: 0.25, below the minimum of 0.50." in text
+    assert "0.75, not below the minimum of 0.50" in shown(why(Reply("yes", 0.75), least=0.5))
 
 
-def test_a_person_sees_who_speaks_and_a_pipe_gets_the_text():
+def test_a_person_sees_who_speaks_and_a_pipe_gets_the_text() -> None:
     answer = Answer("a\t[b] " + "long " * 40, Reply("x"), True, 0.0)
     assert shown(answer, live=False) == answer.said + "\n"
     live = shown(answer)
@@ -70,14 +70,14 @@ def test_a_person_sees_who_speaks_and_a_pipe_gets_the_text():
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_a_reply_cannot_steer_the_terminal(live):
+def test_a_reply_cannot_steer_the_terminal(live: bool) -> None:
     text = shown(Answer("\x1b[2Jhi\x07", Reply("x"), False, 0.0), live)
     assert "\x1b" not in text
     assert "\x07" not in text
     assert "hi" in text
 
 
-def test_an_old_encoding_gets_question_marks():
+def test_an_old_encoding_gets_question_marks() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
     screen = Screen(out, out, live=True)
@@ -89,10 +89,10 @@ def test_an_old_encoding_gets_question_marks():
     assert "1.000  ?" in text
 
 
-def test_a_long_path_stays_whole_in_a_pipe():
+def test_a_long_path_stays_whole_in_a_pipe() -> None:
     assert shown(Note("Saved to /" + "folder/" * 30), live=False).count("\n") == 1
 
 
-def test_a_full_disk_is_an_error_for_the_user():
+def test_a_full_disk_is_an_error_for_the_user() -> None:
     with open("/dev/full", "w") as full, pytest.raises(RejoinderError, match="cannot be written"):
         Screen(full, full, live=False).note("hello")

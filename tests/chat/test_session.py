@@ -1,10 +1,12 @@
 """Laws of a conversation: undo is the way back, a failure leaves no trace, reset begins anew."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rejoinder.chat import ChatOptions, Session
+from rejoinder.chat import Answer, ChatOptions, Session
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.schema import Dialogue, Message
 
@@ -14,13 +16,19 @@ ABOUT = ("I like tea.",)
 MESSAGES = st.sampled_from(["hi", "green tea", "your persona: a.\\nhello", "cats\nand dogs"])
 
 
-def session(**options):
+def session(**options: Any) -> Session:
     return Session(Overlap(), ChatOptions(persona=ABOUT, **options))
+
+
+def answered(talk: Session, text: str) -> Answer:
+    answer = talk.say(text)
+    assert answer is not None
+    return answer
 
 
 @given(st.lists(MESSAGES, max_size=4), MESSAGES)
 @settings(max_examples=30, deadline=None)
-def test_undo_after_say_is_before(earlier, message):
+def test_undo_after_say_is_before(earlier: list[str], message: str) -> None:
     talk = session()
     for text in earlier:
         talk.say(text)
@@ -33,7 +41,7 @@ def test_undo_after_say_is_before(earlier, message):
 
 @given(st.lists(MESSAGES, max_size=4))
 @settings(max_examples=30, deadline=None)
-def test_undoing_all_is_the_beginning(texts):
+def test_undoing_all_is_the_beginning(texts: list[str]) -> None:
     talk = session()
     for text in texts:
         talk.say(text)
@@ -43,9 +51,9 @@ def test_undoing_all_is_the_beginning(texts):
     assert talk.dialogue == Dialogue(persona=ABOUT)
 
 
-def test_the_dialogue_holds_what_was_said():
+def test_the_dialogue_holds_what_was_said() -> None:
     talk = session()
-    answer = talk.say("  do you like green tea? ")
+    answer = answered(talk, "  do you like green tea? ")
     assert answer == talk.last
     assert answer.said == answer.reply.text == "I love green tea."
     assert talk.dialogue == Dialogue(
@@ -54,7 +62,7 @@ def test_the_dialogue_holds_what_was_said():
     )
 
 
-def test_a_message_brings_a_persona_and_resets_nothing_else():
+def test_a_message_brings_a_persona_and_resets_nothing_else() -> None:
     talk = session()
     talk.say("hi")
     talk.say("your persona: I have cats.\nhello")
@@ -62,7 +70,7 @@ def test_a_message_brings_a_persona_and_resets_nothing_else():
     assert [message.content for message in talk.dialogue.messages[::2]] == ["hi", "hello"]
 
 
-def test_a_persona_alone_is_no_message():
+def test_a_persona_alone_is_no_message() -> None:
     talk = session()
     talk.say("hi")
     before = talk.dialogue.messages
@@ -70,7 +78,7 @@ def test_a_persona_alone_is_no_message():
     assert talk.dialogue == Dialogue(before, ("I have cats.",))
 
 
-def test_undo_keeps_a_persona_that_was_set_after_the_message():
+def test_undo_keeps_a_persona_that_was_set_after_the_message() -> None:
     talk = session()
     talk.say("your persona: a.\\nhi")
     talk.set_persona(("b.",))
@@ -78,7 +86,7 @@ def test_undo_keeps_a_persona_that_was_set_after_the_message():
     assert talk.dialogue == Dialogue(persona=("b.",))
 
 
-def test_reset_keeps_a_persona_that_was_set_and_drops_one_that_a_message_brought():
+def test_reset_keeps_a_persona_that_was_set_and_drops_one_that_a_message_brought() -> None:
     talk = session()
     talk.say("your persona: a.\\nhi")
     talk.reset()
@@ -91,7 +99,7 @@ def test_reset_keeps_a_persona_that_was_set_and_drops_one_that_a_message_brought
     assert talk.dialogue == Dialogue(persona=("b.",))
 
 
-def test_a_failing_agent_leaves_no_trace():
+def test_a_failing_agent_leaves_no_trace() -> None:
     talk = session()
     talk.say("hi")
     before, last = talk.dialogue, talk.last
@@ -100,23 +108,23 @@ def test_a_failing_agent_leaves_no_trace():
     assert (talk.dialogue, talk.last) == (before, last)
 
 
-def test_below_the_least_confidence_the_fallback_is_said():
+def test_below_the_least_confidence_the_fallback_is_said() -> None:
     talk = session(min_confidence=0.5, fallback="Pardon?")
-    answer = talk.say("what is the weather like in green towns")
+    answer = answered(talk, "what is the weather like in green towns")
     assert (answer.said, answer.fallback) == ("Pardon?", True)
     assert answer.reply.text == "I love green tea."
     assert talk.dialogue.messages[-1] == Message("assistant", "Pardon?")
-    assert not talk.say("green tea").fallback
-    exactly = Session(Overlap(), ChatOptions(min_confidence=0.5)).say("green towns")
+    assert not answered(talk, "green tea").fallback
+    exactly = answered(Session(Overlap(), ChatOptions(min_confidence=0.5)), "green towns")
     assert (exactly.reply.confidence, exactly.fallback) == (0.5, False)
 
 
-def test_without_a_confidence_no_fallback():
+def test_without_a_confidence_no_fallback() -> None:
     talk = Session(Overlap(calibrated=False), ChatOptions(min_confidence=1.0))
-    assert not talk.say("nonsense").fallback
+    assert not answered(talk, "nonsense").fallback
 
 
-def test_half_characters_and_controls_never_reach_the_agent():
+def test_half_characters_and_controls_never_reach_the_agent() -> None:
     talk = Session(Overlap(), ChatOptions(persona=("a\udcff",)))
     talk.say("h\x1b[2Ji\udcff \0there")
     assert talk.dialogue.persona == ("a\ufffd",)
@@ -131,6 +139,6 @@ def test_half_characters_and_controls_never_reach_the_agent():
         ({"fallback": " "}, "fallback is empty"),
     ],
 )
-def test_wrong_options(wrong, message):
+def test_wrong_options(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ChatOptions(**wrong)

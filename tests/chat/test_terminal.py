@@ -2,13 +2,15 @@
 
 import io
 import os
+from pathlib import Path
+from typing import Any, TextIO
 
 import pytest
 
 from rejoinder.chat import ChatOptions, run_chat
 from rejoinder.data import read
 from rejoinder.errors import RejoinderError
-from rejoinder.schema import Dialogue, Message
+from rejoinder.schema import Dialogue, Message, Reply
 
 from .overlap import Overlap
 
@@ -16,8 +18,9 @@ TEA = "I love green tea.\n"
 CATS = "My two cats sleep all day.\n"
 
 
-def chat(text, **options):
+def chat(text: str | bytes, **options: Any) -> tuple[str, str]:
     """Replies and notes of a chat over a pipe with these bytes or text."""
+    stdin: TextIO
     if isinstance(text, str):
         stdin = io.StringIO(text)
     else:
@@ -27,7 +30,7 @@ def chat(text, **options):
     return out.getvalue(), notes.getvalue()
 
 
-def test_a_reply_a_line_and_nothing_else():
+def test_a_reply_a_line_and_nothing_else() -> None:
     out, notes = chat("green tea\n\ncats\n", title="overlap, 4 candidates", persona=("I am old.",))
     assert out == TEA + CATS
     assert notes.splitlines() == [
@@ -37,17 +40,17 @@ def test_a_reply_a_line_and_nothing_else():
     ]
 
 
-def test_no_input():
+def test_no_input() -> None:
     assert chat("")[0] == ""
     assert chat("", persona=())[1].startswith("No persona.")
 
 
-def test_the_last_line_needs_no_end():
+def test_the_last_line_needs_no_end() -> None:
     assert chat("green tea")[0] == TEA
     assert chat(b"\xef\xbb\xbfgreen tea\r\n")[0] == TEA
 
 
-def test_bytes_that_are_no_text_are_replaced(tmp_path):
+def test_bytes_that_are_no_text_are_replaced(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     out, _ = chat(b"green \xff\xfe tea \xc3\n\0\n/save %s\n" % str(path).encode())
     assert out.startswith(TEA)
@@ -58,18 +61,18 @@ def test_bytes_that_are_no_text_are_replaced(tmp_path):
     ]
 
 
-def test_a_very_long_line():
+def test_a_very_long_line() -> None:
     assert chat("tea " * 100_000 + "\n")[0] == TEA
 
 
-def test_marks_of_the_old_system():
+def test_marks_of_the_old_system() -> None:
     out, notes = chat("green tea\n[DONE]\n/undo\ncats\n[EXIT]\ngreen tea\n")
     assert out == TEA + CATS
     assert "A new conversation." in notes
     assert "Nothing to take back." in notes
 
 
-def test_a_persona_over_several_lines_of_a_pipe(tmp_path):
+def test_a_persona_over_several_lines_of_a_pipe(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     chat(f"your persona: a.\nyour persona: b.\ngreen tea\n/save {path}\n")
     assert list(read(path)) == [
@@ -80,27 +83,43 @@ def test_a_persona_over_several_lines_of_a_pipe(tmp_path):
     assert "I am: a.\nI am: b." in chat("your persona: a.\nyour persona: b.")[1]
 
 
-def test_why_goes_where_the_replies_go():
+def test_a_persona_and_a_message_on_one_line_of_a_pipe_are_answered_at_once() -> None:
+    lines = io.StringIO("your persona: a.\\ngreen tea\nyour persona: b.\\ncats\n")
+    out = io.StringIO()
+    read_when_answered = []
+
+    class Watched(Overlap):
+        def respond(self, dialogue: Dialogue) -> Reply:
+            read_when_answered.append((dialogue.persona, lines.tell()))
+            return super().respond(dialogue)
+
+    run_chat(Watched(), ChatOptions(), stdin=lines, stdout=out, stderr=io.StringIO())
+    first, second = lines.getvalue().splitlines(keepends=True)
+    assert read_when_answered == [(("a.",), len(first)), (("b.",), len(first + second))]
+    assert out.getvalue() == TEA + CATS
+
+
+def test_why_goes_where_the_replies_go() -> None:
     out, notes = chat("what about green things\n/why\n", min_confidence=0.5, fallback="Pardon?")
     assert out.startswith("Pardon?\nIt would have said: I love green tea.\n")
     assert "1.000  I love green tea." in out
-    assert "Confidence: 0.25, below the least of 0.50." in out
+    assert "Confidence: 0.25, below the minimum of 0.50." in out
     assert "Pardon" not in notes
 
 
-def test_an_error_ends_a_piped_chat():
+def test_an_error_ends_a_piped_chat() -> None:
     with pytest.raises(RejoinderError, match="stale"):
         chat("hi\nfail\nhi\n")
 
 
-def test_a_closed_input(monkeypatch):
+def test_a_closed_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     out = io.StringIO()
     run_chat(Overlap(), ChatOptions(), stdout=out, stderr=io.StringIO())
     assert out.getvalue() == ""
 
 
-def test_a_reader_that_leaves_ends_the_chat():
+def test_a_reader_that_leaves_ends_the_chat() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     lines = io.StringIO("hi\n" * 100)
@@ -110,11 +129,12 @@ def test_a_reader_that_leaves_ends_the_chat():
     assert lines.tell() == len("hi\n")
 
 
-def test_ctrl_c_ends_a_piped_chat():
-    class Interrupted(io.StringIO):
-        def readline(self, size=-1):
+def test_ctrl_c_ends_a_piped_chat() -> None:
+    class Interrupted(Overlap):
+        def respond(self, dialogue: Dialogue) -> Reply:
             raise KeyboardInterrupt
 
-    out = io.StringIO()
-    run_chat(Overlap(), ChatOptions(), stdin=Interrupted(), stdout=out, stderr=io.StringIO())
+    lines, out = io.StringIO("hi\nhi\n"), io.StringIO()
+    run_chat(Interrupted(), ChatOptions(), stdin=lines, stdout=out, stderr=io.StringIO())
     assert out.getvalue() == ""
+    assert lines.tell() == len("hi\n")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from rejoinder.errors import ConfigError
 from rejoinder.models.attention import (
     MultiheadAttention,
     all_real,
@@ -38,9 +39,8 @@ def slow_attend(query: Tensor, keys: Tensor, mask: Tensor, scale: float) -> Tens
         real = [k for k, there in zip(keys[b], mask[b], strict=True) if there]
         for i, q in enumerate(query[b]):
             weights = [math.exp(scale * float(q @ k)) for k in real]
-            out[b, i] = sum(  # type: ignore[assignment]
-                w / sum(weights) * k for w, k in zip(weights, real, strict=True)
-            )
+            for weight, k in zip(weights, real, strict=True):
+                out[b, i] += weight / sum(weights) * k
     return out
 
 
@@ -60,9 +60,7 @@ def test_padding_never_changes_attention(parts: Parts, pad: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.01, 30.0, torch.tensor(3.0)])
-def test_a_late_score_equals_attending_and_multiplying(
-    parts: Parts, scale: float | Tensor
-) -> None:
+def test_a_late_score_equals_attending_and_multiplying(parts: Parts, scale: float | Tensor) -> None:
     query, keys, mask = parts
     wanted = (attend(query, keys, mask, scale) * query).sum(-1)
     assert_close(late_score(keys @ query.mT, mask, scale), wanted, rtol=1e-5, atol=1e-5)
@@ -85,7 +83,7 @@ def test_a_late_score_is_never_above_its_best_product(parts: Parts) -> None:
 def test_codes_that_are_not_there_get_no_gradient(parts: Parts) -> None:
     query, keys, mask = parts
     keys.requires_grad_()
-    late_score(keys @ query.mT, mask, 1.0).sum().backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(late_score(keys @ query.mT, mask, 1.0).sum())
     assert keys.grad is not None
     assert (keys.grad[mask] != 0).any()
     assert (keys.grad[~mask] == 0).all()
@@ -104,6 +102,13 @@ def test_multihead_attention_equals_torchs(parts: Parts) -> None:
         theirs.out_proj.load_state_dict(ours.out_lin.state_dict())
     wanted, _ = theirs(query, keys, keys, key_padding_mask=~mask)
     assert_close(ours(query, keys, mask), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_heads_must_share_the_width() -> None:
+    with pytest.raises(
+        ConfigError, match="heads is 3; expected a number that divides the width, 8"
+    ):
+        MultiheadAttention(8, heads=3)
 
 
 def test_sqrt_divides_by_the_root_of_the_whole_width() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from torch import nn
 
-from rejoinder.config import ModelConfig
+from rejoinder.config import Kind, ModelConfig
 from rejoinder.models.build import add_lora, build, merge_lora, towers
 from rejoinder.models.pretrained import Base, find_base
 from rejoinder.models.rankers import BiEncoder
@@ -46,16 +47,18 @@ def test_a_cross_encoder_has_one_tower(found: Base) -> None:
 @pytest.mark.parametrize("kind", ["bi", "poly", "cross"])
 @pytest.mark.parametrize("shape", ["shared", "separate"])
 def test_adapters_sit_on_every_linear_layer_and_nothing_else_of_a_tower_learns(
-    found: Base, kind: str, shape: str
+    found: Base, kind: Kind, shape: Literal["shared", "separate"]
 ) -> None:
-    module = build(ModelConfig(kind=kind, towers=shape, poly="codes"), found)  # type: ignore[arg-type]
+    module = build(ModelConfig(kind=kind, towers=shape, poly="codes"), found)
     linear = {
         f"{tower}.{name}"
         for tower, encoder in towers(module).items()
         for name, layer in encoder.named_modules()
         if isinstance(layer, nn.Linear)
     }
-    own = {name for name, _ in module.named_parameters() if name.split(".")[0] not in towers(module)}
+    own = {
+        name for name, _ in module.named_parameters() if name.split(".")[0] not in towers(module)
+    }
     add_lora(module, rank=4, alpha=8)
     learned = {
         name.replace("base_model.model.", "").replace(".default", ""): p

@@ -24,9 +24,14 @@ def saved(folder: Path, family: str, dtype: torch.dtype = torch.float32) -> Base
     import transformers
 
     sizes: dict[str, Any] = {
-        "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 32, "max_position_embeddings": 40, "pad_token_id": 1,
-    }  # fmt: skip
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 40,
+        "pad_token_id": 1,
+    }
     if family == "DistilBert":
         sizes = {"vocab_size": 50, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
     torch.manual_seed(0)
@@ -94,7 +99,9 @@ def test_a_base_is_known_by_the_hash_of_its_weights(base: Path) -> None:
 
 
 def test_another_base_than_the_one_wanted(base: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"sha256 is \w{12}…, expected 000000000000…: another"):
+    with pytest.raises(
+        CheckpointError, match=r"sha256 is \w{12}…, expected 000000000000…: another"
+    ):
         find_base(str(base), "0" * 64)
 
 

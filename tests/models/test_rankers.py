@@ -70,9 +70,7 @@ def test_one_by_one_equals_all_together(ranker: TextRanker, texts: Texts) -> Non
     close(torch.tensor(alone), all_scores(ranker, texts))
 
 
-def test_order_of_contexts_and_candidates_changes_nothing(
-    ranker: TextRanker, texts: Texts
-) -> None:
+def test_order_of_contexts_and_candidates_changes_nothing(ranker: TextRanker, texts: Texts) -> None:
     turned = all_scores(ranker, (texts[0][::-1], texts[1][::-1]))
     close(turned, all_scores(ranker, texts).flip(0, 1))
 
@@ -84,12 +82,15 @@ def slow_poly(module: PolyEncoder, context: Encoded, candidates: Encoded) -> Ten
         real = codes[mask]
         for n, candidate in enumerate(candidates.vectors):
             if module.multihead is not None:
-                seen = module.multihead(candidate[None, None], real[None], torch.ones(1, len(real)) > 0)
+                seen = module.multihead(
+                    candidate[None, None], real[None], torch.ones(1, len(real)) > 0
+                )
                 scores[b, n] = seen[0, 0] @ candidate
             else:
                 weights = (module.attention_scale() * (real @ candidate)).softmax(0)
                 scores[b, n] = (weights @ real) @ candidate
-    return module.scale() * scores
+    scale: Tensor = module.scale()
+    return scale * scores
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -207,22 +208,44 @@ def test_cross_reads_both_in_one_row(make: Make, texts: Texts) -> None:
 
 
 @torch.inference_mode()
-def test_cross_adds_the_cosine_of_its_two_parts(make: Make, texts: Texts) -> None:
+def test_cross_adds_the_poly_score_of_its_sides_read_apart(make: Make, texts: Texts) -> None:
     ranker = make(kind="cross", head="both", pooling="mean")
     module = cast("CrossEncoder", ranker.module)
+
+    def read(row: list[int]) -> Tensor:
+        states: Tensor = module.encoder(*padded([row]))[0]
+        return states  # (T, D)
+
     wanted = torch.empty(len(texts[0]), len(texts[1]))
     for i, a in enumerate(texts[0]):
         for j, b in enumerate(texts[1]):
-            states = module.encoder(*padded([a + b]))[0]
-            cosine = F.cosine_similarity(states[: len(a)].mean(0), states[len(a) :].mean(0), dim=0)
-            wanted[i, j] = module.linear(states.mean(0)) + module.scale() * cosine
+            together = read(a + b)
+            left, right = (F.normalize(x.mean(0), dim=0) for x in together.split([len(a), len(b)]))
+            seen = torch.cat([together.mean(0), left * right * len(left) ** 0.5])
+            products = F.cosine_similarity(read(a), read(b).mean(0), dim=-1)
+            apart = (module.sharpness() * products).softmax(0) @ products
+            wanted[i, j] = module.linear(seen) + module.scale() * apart
     close(all_scores(ranker, texts), wanted)
 
 
-def test_a_fresh_cross_encoder_starts_from_the_cosine_alone(make: Make) -> None:
-    tower = cast("CrossEncoder", make(kind="cross").module).encoder
-    assert not CrossEncoder(tower, head="both").linear.weight.any()
-    assert CrossEncoder(tower, head="linear").linear.weight.any()
+def test_a_fresh_cross_encoder_scores_as_the_poly_encoder_of_its_tower(
+    make: Make, texts: Texts
+) -> None:
+    poly, cross = make(kind="poly", poly="all"), make(kind="cross")
+    old = cast("PolyEncoder", poly.module)
+    new = CrossEncoder(old.context_encoder, head="both").eval()
+    new.scale, new.sharpness, cross.module = old.scale, old.sharpness, new
+    close(all_scores(cross, texts), all_scores(poly, texts))
+    assert CrossEncoder(old.context_encoder, head="linear").linear.weight.any()
+
+
+@torch.inference_mode()
+def test_pairs_find_the_context_that_they_belong_to(make: Make, texts: Texts) -> None:
+    module = cast("CrossEncoder", make(kind="cross").module)
+    context, candidates = Encoded(*padded(texts[0])), Encoded(*padded(texts[1]))
+    whole = module.score(context, candidates)
+    owner = torch.arange(len(texts[1])) % len(texts[0])
+    close(module.score_pairs(context, candidates, owner), whole[owner, torch.arange(len(owner))])
 
 
 def test_a_scale_is_learned_up_to_a_hundred() -> None:

@@ -1,4 +1,4 @@
-"""What a step sees: which columns count, what is drawn, and that it hangs on seed and step alone."""
+"""What a step sees: which columns count, what is drawn, and that seed and step alone decide it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def asked(
 ) -> Example:
     replies = (replies,) if isinstance(replies, str) else tuple(replies)
     persona = tuple(f"i like {word} ." for word in about.split())
-    context = Dialogue((Message("user", f"do you like {number} dogs ?"),), persona)
+    context = Dialogue((Message("user", "hello " * number + "there !"),), persona)
     return Example(context, replies, tuple(candidates))
 
 
@@ -38,7 +38,9 @@ def of(tokens: Tokens, examples: Sequence[Example], **settings: Any) -> Source:
 
 def texts_of(data: Source, batch: Batch, known: Sequence[str]) -> list[str]:
     """The candidates' texts, found again by their token ids."""
-    by_ids = {tuple(row): text for row, text in zip(data.tokens.candidates(known), known, strict=True)}
+    by_ids = {
+        tuple(row): text for row, text in zip(data.tokens.candidates(known), known, strict=True)
+    }
     ids, mask = batch.candidates
     return [by_ids[tuple(row[real].tolist())] for row, real in zip(ids, mask, strict=True)]
 
@@ -48,7 +50,9 @@ def contexts_of(batch: Batch) -> list[list[int]]:
     return [row[real].tolist() for row, real in zip(ids, mask, strict=True)]
 
 
-TWENTY = [asked(i, text) for i, text in enumerate("tea coffee dogs cats rain snow".split() * 4)]
+TWENTY = [
+    asked(i, text) for i, text in enumerate(["tea", "coffee", "dogs", "cats", "rain", "snow"] * 4)
+]
 
 
 def test_a_source_measures_contexts_and_collects_distinct_replies(tokens: Tokens) -> None:
@@ -74,7 +78,8 @@ def test_a_batch_is_decided_by_seed_and_step(
     tokens: Tokens, make_batch: Callable[[Source, Sequence[int], int], Batch]
 ) -> None:
     def flat(seed: int, step: int) -> list[list[int]]:
-        data = of(tokens, TWENTY, seed=seed, negatives=2, drop_persona=0.5)
+        examples = [asked(i, f"tea {i}", about="tea rain snow dogs") for i in range(12)]
+        data = of(tokens, examples, seed=seed, negatives=2, drop_persona=0.5)
         batch = make_batch(data, [0, 1, 2], step)
         return [x.flatten().tolist() for x in (*batch.context, *batch.candidates, batch.gold)]
 
@@ -167,7 +172,9 @@ def test_listed_rows_begin_with_the_right_reply_then_drawn_ones(
     for step in range(20):
         batch = listed_batch(data, [0, 1, 6], step)
         assert batch.gold.tolist() == [0, 0, 0]
-        for row, reply in zip(rows_of(data, batch, data.pool), ["tea", "coffee", "tea"], strict=True):
+        for row, reply in zip(
+            rows_of(data, batch, data.pool), ["tea", "coffee", "tea"], strict=True
+        ):
             assert row[0] == reply
             assert len(row) == len(set(row)) == 1 + max(1, negatives)
 
@@ -239,7 +246,9 @@ def test_shuffle_persona_moves_sentences_and_nothing_else(tokens: Tokens) -> Non
 def test_batches_are_padded_with_the_tokenizers_own_padding(make: Make) -> None:
     tokens = make(seed=3).tokens
     tokens.pad = 7
-    ids, mask = shared_batch(of(tokens, [asked(0, "i like tea"), asked(1, "yes")]), [0, 1], 0).candidates
+    ids, mask = shared_batch(
+        of(tokens, [asked(0, "i like tea"), asked(1, "yes")]), [0, 1], 0
+    ).candidates
     assert not mask.all()
     assert set(ids[~mask].tolist()) == {7}
     assert (ids.dtype, mask.dtype) == (torch.int64, torch.bool)

@@ -13,9 +13,15 @@ from rejoinder.training.card import card
 
 Make = Callable[..., TextRanker]
 ORIGIN: dict[str, Any] = {
-    "command": "rejoinder train poly --data a.txt", "data": ["a.txt", "b.txt"], "dev": "dev.txt",
-    "examples": 12, "init_model": None, "torch": "2.0", "transformers": "5.0", "python": "3.11",
-}  # fmt: skip
+    "command": "rejoinder train poly --data a.txt",
+    "data": ["a.txt", "b.txt"],
+    "dev": "dev.txt",
+    "examples": 12,
+    "init_model": None,
+    "torch": "2.0",
+    "transformers": "5.0",
+    "python": "3.11",
+}
 REPORT = Report(0.71234, 0.9, 0.95, 0.81, 1.7, 0.6, 0.68, 0.74, 1000, 20.0, 3.0)
 
 
@@ -29,7 +35,7 @@ def test_a_card_says_what_it_is_and_how_good(make: Make, kind: str) -> None:
         "| started from | the base |",
         "| weights | adapters of rank 4, 0.0 M trained |",
         "| development set | dev.txt, first 1000 examples, 20 candidates each |",
-        "| hits@1 | 0.712 (95 % interval 0.680 to 0.740) |",
+        "| hits@1 | 0.712 (95 %: 0.680 to 0.740) |",
         "| MRR | 0.810 |",
     ):
         assert part in text

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from rejoinder import checkpoint
 from rejoinder.config import ModelConfig, TrainConfig
+from rejoinder.errors import DataError
 from rejoinder.evaluation import Report
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Message
@@ -43,7 +44,13 @@ CHAT = Dialogue(
 def file(tmp_path: Path) -> Path:
     """Twenty-four short dialogues with a persona, all replies different, no candidates."""
     path = tmp_path / "talks.txt"
-    lines = [f"1 your persona: i like {i}.\n2 do you like {i} ?\ti like {i} .\n" for i in range(24)]
+    lines = []
+    for i, thing in enumerate(
+        ["tea", "coffee", "dogs", "cats", "music", "trains", "books", "chess"] * 3
+    ):
+        lines.append(
+            f"1 your persona: i like {thing}.\n2 do you like it ?\t{'yes , ' * (i // 8)}{thing}\n"
+        )
     path.write_text("".join(lines))
     return path
 
@@ -54,12 +61,26 @@ def config(base: Path) -> ModelConfig:
 
 
 def begin(
-    file: Path, out: Path, model: ModelConfig, style: TextFormat, *, dev: bool = False,
-    settings: TrainConfig = SETTINGS, **more: Any,
-) -> tuple[Report | None, list[str]]:  # fmt: skip
+    file: Path,
+    out: Path,
+    model: ModelConfig,
+    style: TextFormat,
+    *,
+    dev: bool = False,
+    settings: TrainConfig = SETTINGS,
+    **more: Any,
+) -> tuple[Report | None, list[str]]:
     said: list[str] = []
-    found = train([file], file if dev else None, out, model=model, settings=settings, style=style,
-                  say=said.append, **more)  # fmt: skip
+    found = train(
+        [file],
+        file if dev else None,
+        out,
+        model=model,
+        settings=settings,
+        style=style,
+        say=said.append,
+        **more,
+    )
     return found, said
 
 
@@ -75,7 +96,8 @@ def test_a_run_from_files_leaves_a_model_that_describes_itself(
     assert ranker.confidence is not None
     assert ranker.tokens.style == style
     origin = checkpoint.read_config(tmp_path / "run" / "best")["training"]
-    assert (origin["data"], origin["dev"], origin["examples"]) == (["talks.txt"], "talks.txt", 24)
+    assert (origin["data"], origin["examples"]) == (["talks.txt"], 24)
+    assert origin["dev"]["hits@1"] == report.hits_at_1
     assert origin["settings"]["max_steps"] == 2
     for part in ("# run", "talks.txt (24 examples)", "`rejoinder train`", "poly-encoder"):
         assert part in ranker.card
@@ -114,11 +136,24 @@ def test_a_run_goes_on_from_another_model(
     assert "| started from | bi |" in card
 
 
+def test_files_in_which_no_assistant_speaks(
+    file: Path, tmp_path: Path, config: ModelConfig, style: TextFormat
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n')
+    with pytest.raises(DataError, match=r"empty\.jsonl: no assistant message .* nothing to learn"):
+        begin(empty, tmp_path / "run", config, style)
+    with pytest.raises(DataError, match=r"empty\.jsonl: no assistant message .* to validate on"):
+        train([file], empty, tmp_path / "run", model=config, settings=SETTINGS, style=style)
+    assert not (tmp_path / "run").exists()
+
+
 def test_both_sides_are_learned_with_roles_and_personas_swapped() -> None:
     one = training_examples([CHAT], both_sides=False)
     assert [(example.reply, example.candidates) for example in one] == [
-        ("hello", ("hello", "no")), ("fine", ())
-    ]  # fmt: skip
+        ("hello", ("hello", "no")),
+        ("fine", ()),
+    ]
     assert {example.context.persona for example in one} == {("i love tea",)}
     both = training_examples([CHAT], both_sides=True)
     assert both[:2] == one
@@ -142,8 +177,9 @@ def test_dev_examples_keep_their_candidates_or_get_twenty(tmp_path: Path, file: 
     listed = tmp_path / "listed.txt"
     listed.write_text("1 hi\thello\t\thello|no|yes\n2 bye\tsee you\t\tsee you|no\n")
     assert [example.candidates for example in dev_examples(listed, SETTINGS)] == [
-        ("hello", "no", "yes"), ("see you", "no")
-    ]  # fmt: skip
+        ("hello", "no", "yes"),
+        ("see you", "no"),
+    ]
 
 
 def test_frozen_embeddings_stay_as_they_are(

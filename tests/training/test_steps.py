@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,14 +16,14 @@ from rejoinder.training.batches import listed_batch, shared_batch, source
 from rejoinder.training.steps import Rate, batch_scores, loss_of, make_optimizer
 
 Make = Callable[..., TextRanker]
-PLAIN = {"drop_persona": 0.0, "shuffle_persona": False}
+PLAIN = TrainConfig(drop_persona=0.0, shuffle_persona=False, negatives=3)
 
 
 @pytest.mark.parametrize("kind", ["bi", "poly", "cross"])
 def test_a_step_scores_what_a_ranker_would(make: Make, lessons: list[Example], kind: str) -> None:
     """One batch through the training path and through the one that serves."""
     ranker = make(kind=kind)
-    data = source(lessons, ranker.tokens, TrainConfig(**PLAIN, negatives=3))  # type: ignore[arg-type]
+    data = source(lessons, ranker.tokens, PLAIN)
     batch = (listed_batch if ranker.is_cross else shared_batch)(data, [0, 5, 9], 0)
     scores = batch_scores(ranker.module, batch)
     for row, number in enumerate((0, 5, 9)):
@@ -34,11 +34,13 @@ def test_a_step_scores_what_a_ranker_would(make: Make, lessons: list[Example], k
 @pytest.mark.parametrize("kind", ["bi", "poly", "cross"])
 def test_the_loss_is_the_mean_over_rows(make: Make, lessons: list[Example], kind: str) -> None:
     ranker = make(kind=kind)
-    data = source(lessons, ranker.tokens, TrainConfig(**PLAIN, negatives=3))  # type: ignore[arg-type]
+    data = source(lessons, ranker.tokens, PLAIN)
     batch = (listed_batch if ranker.is_cross else shared_batch)(data, [0, 5, 9], 0)
     rows = []
-    for scores, gold, real in zip(batch_scores(ranker.module, batch), batch.gold, batch.real, strict=True):
-        rows.append(math.log(sum(math.exp(s - scores[gold]) for s in scores[real].tolist())))
+    every = batch_scores(ranker.module, batch).tolist()
+    for scores, gold, real in zip(every, batch.gold, batch.real, strict=True):
+        counted = [score for score, counts in zip(scores, real, strict=True) if counts]
+        rows.append(math.log(sum(math.exp(score - scores[gold]) for score in counted)))
     loss = loss_of(ranker.module, batch, "fp32").item()
     assert loss == pytest.approx(sum(rows) / 3, rel=1e-4)
     rough = loss_of(ranker.module, batch, "bf16")
@@ -46,16 +48,32 @@ def test_the_loss_is_the_mean_over_rows(make: Make, lessons: list[Example], kind
     assert rough.item() == pytest.approx(loss, abs=0.3)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adamax", torch.optim.Adamax)])
-def test_the_optimizer_has_the_settings(name: str, kind: type[torch.optim.Optimizer]) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adamw", torch.optim.AdamW), ("adamax", torch.optim.Adamax)]
+)
+def test_the_optimizer_has_the_settings(
+    name: Literal["adamw", "adamax"], kind: type[torch.optim.Optimizer]
+) -> None:
     config = TrainConfig(
-        optimizer=name, lr=0.5, betas=(0.1, 0.2), eps=1e-3, weight_decay=0.3  # type: ignore[arg-type]
+        optimizer=name,
+        lr=0.5,
+        betas=(0.1, 0.2),
+        eps=1e-3,
+        weight_decay=0.3,
     )
     optimizer = make_optimizer([torch.nn.Parameter(torch.ones(2))], config)
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
     found = {name: group[name] for name in ("lr", "betas", "eps", "weight_decay")}
     assert found == {"lr": 0.5, "betas": (0.1, 0.2), "eps": 1e-3, "weight_decay": 0.3}
+
+
+def test_scales_learn_faster_and_do_not_decay() -> None:
+    weight, scale = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.tensor(3.0))
+    groups = make_optimizer([weight, scale], TrainConfig(weight_decay=0.3)).param_groups
+    assert [group["params"] for group in groups] == [[weight], [scale]]
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert [group["factor"] for group in groups] == [1.0, 20.0]
 
 
 def rates(steps: int, **settings: Any) -> list[float]:

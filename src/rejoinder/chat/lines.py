@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from io import TextIOWrapper
 from typing import TextIO
 
-from rejoinder.chat.persona import is_persona_line
+from rejoinder.chat.persona import is_only_persona, is_persona_line
 
 Ask = Callable[[], str]
 
@@ -18,7 +18,7 @@ Ask = Callable[[], str]
 def piped(stdin: TextIO | None) -> Ask:
     """Read plain lines; what cannot be decoded is replaced. None is a closed input.
 
-    Lines of a persona that follow each other come as one text, as each text replaces the persona.
+    Persona lines come as one text with those that follow, as each text replaces the persona.
     """
     _forgive(stdin)
     ahead: list[str] = []  # at most one line, read too early
@@ -30,12 +30,13 @@ def piped(stdin: TextIO | None) -> Ask:
         text = ahead.pop() if ahead else read()
         if not text:
             raise EOFError
-        while is_persona_line(text):
-            line = read()
-            if not is_persona_line(line):
-                ahead.append(line)
+        last = text
+        while is_only_persona(last):
+            last = read()
+            if not is_persona_line(last):
+                ahead.append(last)
                 break
-            text += line
+            text += last
         return text.rstrip("\r\n")
 
     return ask

@@ -15,6 +15,12 @@ def is_persona_line(line: str) -> bool:
     return _MARK.match(line) is not None
 
 
+def is_only_persona(text: str) -> bool:
+    """Tell if a text gives a persona and no message."""
+    persona, message = take_persona(text)
+    return persona is not None and not message
+
+
 def take_persona(text: str) -> tuple[tuple[str, ...] | None, str]:
     r"""Split a message into the persona its lines give, and the rest; None if they give none.
 

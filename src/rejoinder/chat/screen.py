@@ -80,7 +80,7 @@ def explained(why: Why) -> list[RenderableType]:
         sure = f"{reply.confidence:.2f}"
         if why.min_confidence:
             side = "below" if answer.fallback else "not below"
-            sure += f", {side} the least of {why.min_confidence:.2f}"
+            sure += f", {side} the minimum of {why.min_confidence:.2f}"
     lines.append(Text(f"Confidence: {sure}."))
     lines.append(
         Text(

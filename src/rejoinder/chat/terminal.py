@@ -57,7 +57,7 @@ def _turn(session: Session, ask: Ask, screen: Screen) -> bool:
     except KeyboardInterrupt:
         if not screen.live:
             raise
-        screen.note("Dropped. Ctrl-D or /exit leaves.")
+        screen.note("\nDropped. Ctrl-D or /exit leaves.")
         return True
     except RejoinderError as error:
         if not screen.live:

@@ -69,7 +69,9 @@ def add_lora(ranker: nn.Module, rank: int, alpha: int) -> None:
             encoder.model = get_peft_model(encoder.model, settings)
 
 
-def merge_lora(weights: dict[str, torch.Tensor], adapters: dict[str, torch.Tensor], factor: float) -> None:
+def merge_lora(
+    weights: dict[str, torch.Tensor], adapters: dict[str, torch.Tensor], factor: float
+) -> None:
     """Add every adapter to the weight it belongs to, in place: W += factor * B A.
 
     Keys are `NAME.lora_A.weight` (r, in) and `NAME.lora_B.weight` (out, r); `weights` holds

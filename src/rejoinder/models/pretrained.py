@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # the hub client has a dozen kinds of errors, all with a text
-        reason = str(error).split("\n")[0][:200]
+        reason = str(error).split("\n")[0].split(". ")[0][:200]
         raise CheckpointError(
             f"base {name!r} is neither a folder nor to be had from the Hugging Face hub "
             f"({reason}). Without a network use --base minilm or a local folder"
@@ -90,14 +91,11 @@ def load_encoder(base: Base, dropout: float = 0.1) -> nn.Module:
             setattr(config, name, dropout)
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
+    read = partial(_loaded, base, AutoModel.from_pretrained, config=config, dtype=torch.float32)
     try:
-        model: nn.Module = _loaded(
-            base,
-            AutoModel.from_pretrained,
-            config=config,
-            dtype=torch.float32,
-            attn_implementation=_attention_name(),
-        )
+        model: nn.Module = read(attn_implementation=_attention_name())
+    except CheckpointError:  # some families, such as MPNet, have an attention of their own only
+        model = read(attn_implementation="eager")
     finally:
         if shown:
             hf_logging.enable_progress_bar()
@@ -136,7 +134,7 @@ def _attention_name() -> str:
         attention_mask: Tensor | None,
         **settings: Any,
     ) -> tuple[Tensor, None]:
-        if query.device.type != "cpu" or query.dtype == torch.float32:
+        if not query.requires_grad or query.device.type != "cpu" or query.dtype == torch.float32:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
         if attention_mask is not None and attention_mask.dtype != torch.bool:
             attention_mask = attention_mask.float()

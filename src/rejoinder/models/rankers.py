@@ -29,12 +29,16 @@ from rejoinder.models.encoder import HFEncoder, Pooling, pool
 
 Codes = Literal["codes", "n_first", "all"]
 Attention = Literal["basic", "sqrt", "multihead"]
+SHARPNESS = 3.0  # where the learned scale inside the attention of normalised codes starts
 MAX_LOG_SCALE = math.log(100)  # a learned scale beyond 100 only overflows
 
 
 class Encoded(NamedTuple):
-    """One side of a score. vectors: (B, M, D) for contexts, (N, D) for candidates; a cross-encoder
-    keeps token ids in their place, (B, T) and (N, L). mask: (B, M) or (N, L) bool."""
+    """One side of a score.
+
+    vectors: (B, M, D) for contexts, (N, D) for candidates; a cross-encoder keeps token ids in their
+    place, (B, T) and (N, L). mask: (B, M) or (N, L) bool.
+    """
 
     vectors: Tensor
     mask: Tensor
@@ -149,9 +153,11 @@ class PolyEncoder(TwoTowers):
         self.kind = kind
         self.attention = attention
         self.n_codes = codes
-        self.codes = nn.Parameter(torch.randn(codes, width) * width**-0.5) if kind == "codes" else None
+        self.codes = (
+            nn.Parameter(torch.randn(codes, width) * width**-0.5) if kind == "codes" else None
+        )
         self.multihead = MultiheadAttention(width, heads) if attention == "multihead" else None
-        start = 3.0 if normalise and attention == "basic" else 1.0
+        start = SHARPNESS if normalise and attention == "basic" else 1.0
         self.sharpness = Scale(start, learn_scale and normalise and attention == "basic")
 
     def encode_context(self, ids: Tensor, mask: Tensor) -> Encoded:
@@ -185,10 +191,10 @@ class PolyEncoder(TwoTowers):
 class CrossEncoder(nn.Module):
     """Context and candidate in one sequence, each seeing the other in every layer.
 
-    head="linear" is the paper's: a linear function of the pooled states of the pair. head="both" adds
-    to it what the same encoder says of the two read apart: scale * cos(context, candidate), and lets
-    the linear function also see the products of the two sides' mean states. Started from a
-    bi-encoder's tower it ranks as that bi-encoder does, and learns only what reading together adds.
+    head="linear" is the paper's: a linear function of the pooled states of the pair. head="both"
+    adds to it what the same encoder says of the two read apart, as a poly-encoder of type `all`
+    does, and lets the linear function also see the products of the two sides' mean states. Started
+    from such a poly-encoder it ranks as that one does, and learns only what reading together adds.
     """
 
     def __init__(
@@ -205,6 +211,7 @@ class CrossEncoder(nn.Module):
         self.head = head
         self.pooling: Pooling = pooling
         self.scale = Scale(scale, learn_scale)
+        self.sharpness = Scale(SHARPNESS, learn_scale)
         self.linear = nn.Linear(encoder.width * (2 if head == "both" else 1), 1)
         if head == "both":  # nothing is added before something is learned
             nn.init.zeros_(self.linear.weight)
@@ -239,10 +246,11 @@ class CrossEncoder(nn.Module):
         return together + self.scale() * self._apart(context, candidates, owner)
 
     def _apart(self, context: Encoded, candidates: Encoded, owner: Tensor) -> Tensor:
-        """Cosine of the two sides, each read alone: -> (P,)"""
-        left = pool(self.encoder(*context), context.mask, "mean")[owner]
+        """Poly score of the two sides, each read alone: -> (P,)"""
+        states = F.normalize(self.encoder(*context), dim=-1)[owner]  # (P, T, D)
         right = pool(self.encoder(*candidates), candidates.mask, "mean")
-        return F.cosine_similarity(left, right)
+        products = states @ F.normalize(right, dim=-1).to(states)[:, :, None]  # (P, T, 1)
+        return late_score(products, context.mask[owner], self.sharpness())[:, 0]
 
 
 def dots(context: Encoded, candidates: Encoded) -> Tensor:

@@ -11,16 +11,14 @@ from rejoinder.ranker import TextRanker
 KINDS = {"bi": "bi-encoder", "poly": "poly-encoder", "cross": "cross-encoder"}
 
 
-def card(
-    ranker: TextRanker, name: str, origin: Mapping[str, Any], report: Report | None
-) -> str:
+def card(ranker: TextRanker, name: str, origin: Mapping[str, Any], report: Report | None) -> str:
     """Markdown text of the card."""
     config = ranker.config
     lines = [
         f"# {name}",
         "",
-        f"A {KINDS[config.kind]} that scores candidate replies to a dialogue, made with rejoinder on "
-        f"the base `{config.base}` (sha256 of its weights {config.base_sha256[:16]}).",
+        f"A {KINDS[config.kind]} that scores candidate replies to a dialogue, made with rejoinder "
+        f"on the base `{config.base}` (sha256 of its weights {config.base_sha256[:16]}).",
         "",
         "| | |",
         "|---|---|",
@@ -35,7 +33,8 @@ def card(
         lines += [
             f"| development set | {origin['dev']}, first {report.examples} examples, "
             f"{report.candidates:.0f} candidates each |",
-            f"| hits@1 | {report.hits_at_1:.3f} (95 % interval {report.low:.3f} to {report.high:.3f}) |",
+            f"| hits@1 | {report.hits_at_1:.3f} "
+            f"(95 % interval {report.low:.3f} to {report.high:.3f}) |",
             f"| MRR | {report.mrr:.3f} |",
         ]
     lines += ["", "Use it: `rejoinder chat --model FOLDER`.", ""]

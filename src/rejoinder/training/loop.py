@@ -44,7 +44,7 @@ class Run:
     out: Path
     card: Callable[[Report | None], str]
     origin: dict[str, Any]  # command, data, versions: saved with the checkpoint
-    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    stream: TextIO | None = field(default_factory=lambda: sys.stderr)
     writer: Any = None  # a TensorBoard SummaryWriter
     position: Position = field(default_factory=Position)
     order: dict[int, list[list[int]]] = field(default_factory=dict)  # batches of the running epoch
@@ -128,14 +128,14 @@ def _step(run: Run, optimizer: torch.optim.Optimizer, rate: Rate) -> float:
     run.ranker.module.train()
     torch.manual_seed(run.config.seed * 1_000_003 + step)  # dropout of this step
     for group in optimizer.param_groups:
-        group["lr"] = rate.at(step)
+        group["lr"] = rate.at(step) * group["factor"]
     optimizer.zero_grad(set_to_none=True)
     loss = loss_of(run.ranker.module, batch, run.config.precision)
     if not torch.isfinite(loss):
         raise RejoinderError(
             f"step {step}: the loss is {loss.item()}; lower --lr or train with --precision fp32"
         )
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     if run.config.clip:
         nn.utils.clip_grad_norm_(run.ranker.module.parameters(), run.config.clip)
     optimizer.step()
@@ -182,6 +182,8 @@ def _save_best(run: Run, report: Report | None) -> None:
 
 def _claim(run: Run) -> None:
     """Make OUT, or check that the run in it is this one."""
+    if run.out.is_file():
+        raise ConfigError(f"{run.out}: is a file; expected a new folder or that of a run as --out")
     settings = json.dumps(
         {
             "model": to_mapping(run.ranker.config),
@@ -229,8 +231,9 @@ def _report_progress(run: Run, losses: list[float], rate: Rate) -> None:
 
 
 def _say(run: Run, text: str) -> None:
-    run.stream.write(text)
-    run.stream.flush()
+    if run.stream:  # None where it was closed from the start
+        run.stream.write(text)
+        run.stream.flush()
 
 
 def _log(run: Run, row: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -33,8 +32,8 @@ def save_state(
 ) -> None:
     """Write trained weights, optimizer moments and position, whole or not at all."""
     tensors = {f"model.{name}": p.detach() for name, p in _trained(module)}
-    for (name, _), moments in zip(_trained(module), _moments(optimizer), strict=True):
-        for key, value in moments.items():
+    for name, parameter in _trained(module):
+        for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach()
     tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
     with whole_folder(folder, STATE_FILES) as new:
@@ -68,7 +67,9 @@ def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
             f"{folder}: belongs to another ranker ({error}); choose another --out, or delete the "
             "folder to start again"
         ) from None
-    _restore_moments(optimizer, list(moments.values()))
+    for name, kept in moments.items():
+        if kept:
+            _restore_moments(optimizer, parameters[name], kept)
     return position
 
 
@@ -76,16 +77,10 @@ def _trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, p) for name, p in module.named_parameters() if p.requires_grad]
 
 
-def _moments(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return [dict(optimizer.state.get(p, {})) for p in parameters]
-
-
-def _restore_moments(optimizer: torch.optim.Optimizer, moments: list[dict[str, Tensor]]) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for parameter, kept in zip(parameters, moments, strict=True):
-        if kept:
-            optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device)  # step stays on the CPU
-                for key, value in kept.items()
-            }
+def _restore_moments(
+    optimizer: torch.optim.Optimizer, parameter: nn.Parameter, kept: dict[str, Tensor]
+) -> None:
+    optimizer.state[parameter] = {
+        key: value if key == "step" else value.to(parameter.device)  # step stays on the CPU
+        for key, value in kept.items()
+    }

@@ -50,22 +50,13 @@ def train(
             "learn; expected dialogues in which the assistant says something"
         )
     held = dev_examples(dev, settings) if dev else []
-    torch.manual_seed(settings.seed)  # of fresh weights: codes, adapters, heads
-    if init_model:
-        ranker, fresh = checkpoint.initialise(init_model, model)
-        if fresh:
-            say(f"fresh weights, not in {init_model}: {', '.join(fresh)}")
-    else:
-        ranker = checkpoint.fresh(model, style, trainable=True)
-    if model.freeze_embeddings:
-        freeze_embeddings(ranker)
-    ranker.to(device)
+    ranker = _ranker(model, settings, style, init_model, say).to(device)
     origin = {
         "command": command,
         "data": [path.name for path in data],
         "dev": dev.name if dev else None,
         "examples": len(learned),
-        "init_model": init_model.name if init_model else None,
+        "init_model": _name(init_model) if init_model else None,
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "python": platform.python_version(),
@@ -85,6 +76,27 @@ def train(
     if held:
         _calibrate(out, held, settings, device, say)
     return best
+
+
+def _ranker(
+    model: ModelConfig, settings: TrainConfig, style: TextFormat, init_model: Path | None, say: Say
+) -> TextRanker:
+    """What is to be trained: on the bare base, or from where another model stands."""
+    torch.manual_seed(settings.seed)  # of fresh weights: codes, adapters, heads
+    if init_model is None:
+        ranker = checkpoint.fresh(model, style, trainable=True)
+    else:
+        ranker, fresh = checkpoint.initialise(init_model, model)
+        if fresh:
+            say(f"fresh weights, not in {init_model}: {', '.join(fresh)}")
+    if model.freeze_embeddings:
+        freeze_embeddings(ranker)
+    return ranker
+
+
+def _name(model: Path) -> str:
+    """What people call a model: its run's name, where the folder is the run's `best`."""
+    return model.parent.name if model.name == "best" else model.name
 
 
 def _calibrate(
@@ -122,7 +134,10 @@ def dev_examples(path: Path, settings: TrainConfig) -> list[Example]:
         )
     if not all(example.candidates for example in held):
         pool = len({example.reply for example in held})
-        held = evaluation.redraw(held, min(20, pool), settings.seed)
+        try:
+            held = evaluation.redraw(held, min(20, pool), settings.seed)
+        except DataError as error:
+            raise DataError(f"{path}: {error}; give more dialogues as --dev, or none") from None
     return held
 
 

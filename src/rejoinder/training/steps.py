@@ -27,9 +27,7 @@ def batch_scores(module: BiEncoder | PolyEncoder | CrossEncoder, batch: Batch) -
     )
 
 
-def loss_of(
-    module: BiEncoder | PolyEncoder | CrossEncoder, batch: Batch, precision: str
-) -> Tensor:
+def loss_of(module: BiEncoder | PolyEncoder | CrossEncoder, batch: Batch, precision: str) -> Tensor:
     """Mean loss over the rows of the batch."""
     device = batch.gold.device.type
     cast = torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -38,11 +36,23 @@ def loss_of(
     return ranking_loss(scores, batch.gold, batch.real) / len(batch.gold)
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or Adamax over what is to be trained."""
+SCALE_RATE = (
+    20.0  # a scale is learned as its logarithm, which Adam moves by about the rate per step
+)
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], config: TrainConfig
+) -> torch.optim.Optimizer:
+    """AdamW or Adamax over what is to be trained; scales move faster and do not decay."""
+    trained = list(parameters)
     kind = {"adamw": torch.optim.AdamW, "adamax": torch.optim.Adamax}[config.optimizer]
+    groups = [
+        {"params": [p for p in trained if p.dim()], "factor": 1.0},
+        {"params": [p for p in trained if not p.dim()], "factor": SCALE_RATE, "weight_decay": 0.0},
+    ]
     return kind(
-        list(parameters),
+        [group for group in groups if group["params"]],
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,
