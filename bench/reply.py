@@ -15,6 +15,7 @@ import json
 import platform
 import resource
 import time
+from pathlib import Path
 
 import torch
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--candidates", nargs="+", required=True)
     parser.add_argument("--replies", type=int, default=200)
     parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="keep the index here")
     parser.add_argument("--no-peer", action="store_true")
     asked = parser.parse_args()
     texts = candidates.collect(asked.candidates).texts
@@ -40,7 +42,7 @@ def main() -> None:
     precision = tasks.fast_precision()
     Index.build(ranker, texts[:512], precision=precision)
     started = time.perf_counter()
-    index = Index.build(ranker, texts, precision=precision)
+    index = Index.build(ranker, texts, precision=precision, out=asked.out)
     ours = time.perf_counter() - started
     row = {"bench": "reply", "model": asked.model, "candidates": len(texts)}
     row |= {"precision": precision, "build_s": ours}

@@ -82,10 +82,11 @@ def edit(name: str, old: str, new: str) -> Prepare:
     return prepare
 
 
-def archive(room: Path, name: str) -> None:
-    """Pack dialogues as ConvAI2 is packed."""
-    with tarfile.open(room / name, "w:gz") as tar:
+def half_an_archive(room: Path) -> None:
+    """Dialogues packed as ConvAI2 is, cut in half."""
+    with tarfile.open(room / "convai2_fix_723.tgz", "w:gz") as tar:
         tar.add(room / "talk.jsonl", "convai2/train_self_original.txt")
+    cut("convai2_fix_723.tgz")(room)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +135,7 @@ SETUPS = {
         prepare=write("talk.jsonl", line("tea " * 100_000, "i like tea .")), code=0, printed=True
     ),
     "a full disk while converting": Setup(prepare=write("new.jsonl", "old\n"), disk=500),
-    "an archive of ConvAI2 that was cut off": Setup(
-        prepare=lambda room: (
-            archive(room, "convai2_fix_723.tgz"),
-            cut("convai2_fix_723.tgz")(room),
-        )
-    ),
+    "an archive of ConvAI2 that was cut off": Setup(prepare=half_an_archive),
     "a web page in place of the archive": Setup(
         prepare=write("convai2_fix_723.tgz", "<html>not found</html>\n")
     ),
@@ -225,7 +221,7 @@ def rows() -> Iterator[Row]:
     for text in PAGE.read_text(encoding="utf-8").split("\n"):
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", text)[1:-1]]
         if len(cells) == 4 and not set(cells[0]) <= {"-"} and cells[0] != "wrong":
-            yield Row(cells[0], *(plain(cell) for cell in cells[1:3]), cells[3])
+            yield Row(cells[0], plain(cells[1]), plain(cells[2]), cells[3])
 
 
 def plain(cell: str) -> str:

@@ -54,7 +54,7 @@ def scores(name: str, results: Path) -> None:
     card = checkpoint.card_of(folder).partition("## Measured")[0].rstrip()
     write_text(folder / "README.md", card + "\n\n" + "\n".join(lines))
     settings = checkpoint.read_config(folder)
-    settings["training"]["dev"] = rows[0]
+    settings["training"]["scores"] = rows[0]
     write_text(folder / "config.json", json.dumps(settings, indent=2) + "\n")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -142,7 +143,9 @@ def read_block(path: Path) -> list[re.Pattern[str]]:
 
 def _expression(text: str, where: str) -> re.Pattern[str]:
     try:
-        return re.compile(text, re.IGNORECASE)
+        with warnings.catch_warnings():  # of what Python may read in another way one day
+            warnings.simplefilter("ignore", FutureWarning)
+            return re.compile(text, re.IGNORECASE)
     except (re.error, RecursionError, OverflowError) as error:
         raise DataError(
             f"{where}: {f'/{text[:60]}/'!r} is no regular expression ({error}); write words as "

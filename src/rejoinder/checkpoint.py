@@ -82,7 +82,8 @@ def save(
         tokenizer = ranker.tokens.tokenizer.to_str(pretty=True)
         (new / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
         (new / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (new / "README.md").write_text(card or f"# {folder.name}\n", encoding="utf-8")
+        readme = card or f"# {folder.name}\n"
+        (new / "README.md").write_text(readme, encoding="utf-8", errors="replace")
 
 
 def store_confidence(folder: Path, confidence: Confidence) -> None:
@@ -120,6 +121,7 @@ def load(folder: Path, *, trainable: bool = False) -> TextRanker:
         card=card_of(folder),
         confidence=confidence,
     )
+    ranker.training = dict(read_config(folder).get("training") or {})
     if not trainable:
         ranker.adapters = {name: tensor for name, tensor in weights.items() if ".lora_" in name}
     return ranker

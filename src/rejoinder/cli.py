@@ -117,7 +117,7 @@ def train(
     device: str = "cpu",
     tensorboard: Flag = False,
 ) -> None:
-    """Train a bi-, poly- or cross-encoder; the same command again goes on where it stopped.
+    """Train a bi-, poly- or cross-encoder; with --out, the same command again goes on where it stopped.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def train(
     dev
         Dialogues to validate on; the best checkpoint on them is kept, and confidence fitted.
     out
-        Folder of the run; runs/<time>_<kind> if not given.
+        Folder of the run; a new one in runs/, named after time and kind, if not given.
     init_model
         Start from this model (a folder or a name of the zoo), which may be of another kind.
     config
@@ -139,7 +139,7 @@ def train(
     sections = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
     values = {} if config is None else read_settings(config, sections)
     for part in (model, settings, style):
-        values |= _changed(part)
+        values |= _given(part, sys.argv[1:])
     values.pop("kind", None)
     folder = tasks.train(
         kind,
@@ -231,7 +231,7 @@ def evaluate(
 @app.command
 def rank(
     model: str,
-    file: str = "-",
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-",
     /,
     *,
     top: NonNegativeInt = 0,
@@ -408,15 +408,16 @@ def zoo(*, json: Json = False) -> None:
         )
 
 
-def _changed(part: Any) -> dict[str, Any]:
-    """The settings that differ from the defaults, which flags have set."""
+def _given(part: Any, arguments: list[str]) -> dict[str, Any]:
+    """The settings that flags have set, also to what is the default: they win over a file."""
     if part is None:
         return {}
-    plain = type(part)()
+    flags = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+    names = {name.removeprefix("no-") for name in (flag[2:] for flag in flags)}
     return {
         name: getattr(part, name)
         for name in part.__dataclass_fields__
-        if getattr(part, name) != getattr(plain, name)
+        if name.replace("_", "-") in names or name in names
     }
 
 

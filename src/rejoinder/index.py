@@ -318,7 +318,9 @@ def read_info(folder: Path) -> dict[str, Any]:
     """What `index.json` says. Raises RejoinderError if the folder is no index."""
     file = folder / "index.json"
     try:
-        info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        info = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(info, dict):
+            raise ValueError(f"expected an object, got {str(info)[:40]!r}")
         if info["format"] != 1:
             raise ValueError(f"format {info['format']}, expected 1")
         kinds = {"model": str, "model_name": str, "candidates": str, "width": int}
@@ -327,7 +329,7 @@ def read_info(folder: Path) -> dict[str, Any]:
                 raise ValueError(f"{name} is {info[name]!r}, expected {kind.__name__}")
     except KeyError as error:
         raise _no_index(file, f"{error} is missing") from None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _no_index(file, getattr(error, "strerror", None) or error) from None
     return info
 

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -57,6 +57,7 @@ class TextRanker:
         self.config = config
         self.name = name
         self.fingerprint = fingerprint  # of weights and text format; an index remembers it
+        self.training: dict[str, Any] = {}  # how it was made, as its folder says
         self.card = card  # Markdown: data, command, scores
         self.adapters: dict[str, Tensor] = {}  # merged into the base on loading, kept for saving
         self.confidence = confidence
@@ -73,7 +74,7 @@ class TextRanker:
         """Write the self-describing folder that `from_pretrained` reads."""
         from rejoinder import checkpoint
 
-        checkpoint.save(self, Path(folder), card=self.card)
+        checkpoint.save(self, Path(folder), card=self.card, training=self.training)
 
     def push_to_hub(self, repository: str, *, private: bool = False) -> str:
         """Upload to the Hugging Face hub, with the token of `hf auth login`; -> its address.
@@ -215,7 +216,9 @@ class TextRanker:
         pairs = [(i, j) for i, rows in enumerate(right) for j in range(len(rows))]
         found = [torch.empty(len(rows)) for rows in right]
         done = 0
-        for batch in by_length([len(left[i]) + len(right[i][j]) for i, j in pairs], BUDGET):
+        longest = [max(map(len, rows), default=0) for rows in right]
+        # pairs of one context stay together, so that it is read alone but once or twice
+        for batch in by_length([len(left[i]) + longest[i] for i, _ in pairs], BUDGET):
             chosen = [pairs[b] for b in batch]
             place = {i: row for row, i in enumerate(dict.fromkeys(i for i, _ in chosen))}
             context = Encoded(*self._padded([left[i] for i in place]))

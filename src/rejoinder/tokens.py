@@ -74,7 +74,11 @@ class Tokens:
 
     def _learn(self, pieces: Iterable[str]) -> None:
         new = list(dict.fromkeys(piece for piece in pieces if piece not in self._seen))
-        encoded = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
+        try:
+            encoded = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
+        except TypeError:  # half a character (a lone surrogate), which a tokenizer cannot read
+            whole = [piece.encode("utf-8", "replace").decode() for piece in new]
+            encoded = self.tokenizer.encode_batch_fast(whole, add_special_tokens=False)
         frame = {*self.prefix, *self.suffix}
         self._seen.update(
             (piece, [i for i in one.ids if i not in frame])

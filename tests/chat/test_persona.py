@@ -1,7 +1,7 @@
 """Personas: both ways to type one, and messages that only look like it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rejoinder.chat.persona import sentences, shown, take_persona
@@ -13,6 +13,7 @@ FILLED = PLAIN.filter(bool)
 
 
 @given(st.lists(FILLED, min_size=1, max_size=4), PLAIN, st.sampled_from(["\n", "\\n", "\r\n"]))
+@settings(deadline=None)
 def test_persona_lines_and_message_come_apart(
     about: list[str], message: str, line_break: str
 ) -> None:
@@ -49,6 +50,7 @@ def test_sentences(text: str, expected: tuple[str, ...]) -> None:
 
 
 @given(st.lists(FILLED.filter(lambda text: "|" not in text), min_size=2, max_size=4))
+@settings(deadline=None)
 def test_joined_sentences_come_apart(parts: list[str]) -> None:
     assert sentences(" | ".join(parts)) == tuple(parts)
 

@@ -175,7 +175,7 @@ def _save_best(run: Run, report: Report | None) -> None:
         **run.origin,
         "step": run.position.step,
         "minutes": round(run.position.seconds / 60, 1),
-        "dev": report.as_json() if report else None,
+        "scores": report.as_json() if report else None,
     }
     checkpoint.save(run.ranker, run.out / "best", card=run.card(report), training=training)
 
@@ -188,6 +188,8 @@ def _claim(run: Run) -> None:
         {
             "model": to_mapping(run.ranker.config),
             "train": to_mapping(run.config),
+            "text": to_mapping(run.ranker.tokens.style),
+            **{name: run.origin.get(name) for name in ("data", "dev", "init_model")},
         },
         indent=2,
     )

@@ -36,10 +36,10 @@ def listing() -> list[Listed]:
     found = []
     for name in names():
         settings = checkpoint.read_config(HERE / name)
-        dev = settings["training"].get("dev") or {}
+        scores = settings["training"].get("scores") or {}
         size = sum(file.stat().st_size for file in (HERE / name).iterdir()) / 1e6
         found.append(
-            Listed(name, settings["model"]["kind"], dev.get("hits@1"), dev.get("examples", 0), size)
+            Listed(name, settings["model"]["kind"], scores.get("hits@1"), scores.get("examples", 0), size)
         )
     return found
 
