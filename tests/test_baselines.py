@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
 from rejoinder.baselines import BM25, untuned
 from rejoinder.evaluation import evaluate
 from rejoinder.schema import Dialogue, Example, Message
@@ -32,6 +31,9 @@ def test_the_persona_is_read() -> None:
 def test_untuned_is_the_base_as_it_comes(base: Path) -> None:
     ranker = untuned(str(base), max_context=48)
     assert ranker.tokens.style.user_mark == ""
-    assert ranker.score_many([Dialogue((Message("user", "hi"),))], [["hi", "i like tea ."]])[
-        0
-    ].argmax() == 0
+    assert (
+        ranker.score_many([Dialogue((Message("user", "hi"),))], [["hi", "i like tea ."]])[
+            0
+        ].argmax()
+        == 0
+    )

@@ -63,5 +63,7 @@ def _score(asked: set[str], count: Counter[str], rarity: dict[str, float], mean:
 
 def untuned(base: str = "minilm", max_context: int = 160) -> TextRanker:
     """The pretrained base as a bi-encoder, not trained on dialogues: mean vectors, no marks."""
-    plain = TextFormat(persona_mark="", user_mark="", assistant_mark="", system_mark="", max_context=max_context)
+    plain = TextFormat(
+        persona_mark="", user_mark="", assistant_mark="", system_mark="", max_context=max_context
+    )
     return checkpoint.fresh(ModelConfig(kind="bi", base=base, lora=0), plain)

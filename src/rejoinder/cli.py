@@ -117,7 +117,7 @@ def train(
     device: str = "cpu",
     tensorboard: Flag = False,
 ) -> None:
-    """Train a bi-, poly- or cross-encoder; with --out, the same command again goes on where it stopped.
+    """Train a bi-, poly- or cross-encoder; again with the same --out, it goes on where it stopped.
 
     Parameters
     ----------

@@ -39,7 +39,13 @@ def listing() -> list[Listed]:
         scores = settings["training"].get("scores") or {}
         size = sum(file.stat().st_size for file in (HERE / name).iterdir()) / 1e6
         found.append(
-            Listed(name, settings["model"]["kind"], scores.get("hits@1"), scores.get("examples", 0), size)
+            Listed(
+                name,
+                settings["model"]["kind"],
+                scores.get("hits@1"),
+                scores.get("examples", 0),
+                size,
+            )
         )
     return found
 
