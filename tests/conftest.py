@@ -1,9 +1,8 @@
 """What most tests stand on: a tiny base with random weights, and rankers and dialogues on it.
 
 Everything is real (a BERT of width 16, a trained tokenizer, safetensors on disk), and nothing is
-fetched.
-Rankers are stirred: no weight is left at the zero or one that it starts with, so that no law holds
-only because a part does nothing.
+fetched. Rankers are stirred: no weight is left at the zero or one that it starts with, so that no
+law holds only because a part does nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rejoinder.schema import Dialogue, Example, Message
 from rejoinder.text import TextFormat
@@ -25,24 +25,14 @@ if TYPE_CHECKING:
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported: no test may fetch
 
-THINGS = [
-    "tea",
-    "coffee",
-    "dogs",
-    "cats",
-    "music",
-    "trains",
-    "books",
-    "chess",
-    "rain",
-    "snow",
-    "cheese",
-    "apples",
-    "bikes",
-    "films",
-    "paint",
-    "stars",
-]
+# The same inputs in every run, and no limit on time: a busy machine must not fail a law.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
+
+THINGS = ["tea", "coffee", "dogs", "cats", "music", "trains", "books", "chess"]
+THINGS += ["rain", "snow", "cheese", "apples", "bikes", "films", "paint", "stars"]
 SENTENCES = (
     "hi , how are you today ?",
     "hello there ! i am fine , and you ?",

@@ -383,6 +383,49 @@ def test_contexts_must_fit_the_base(
         checkpoint.fresh(config, TextFormat(max_context=not_, max_reply=12), trainable=True)
 
 
+def another_base(base: Path, folder: Path, family: str) -> Path:
+    """A tiny encoder of another family with the usual tokenizer."""
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "max_position_embeddings": 40, "pad_token_id": 1}
+    if family == "DistilBert":
+        sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(vocab_size=400, **sizes)
+    getattr(transformers, f"{family}Model")(config).save_pretrained(folder)
+    shutil.copy(base / "tokenizer.json", folder)
+    return folder
+
+
+@pytest.mark.parametrize("family", ["Roberta", "DistilBert", "MPNet", "Electra"])
+def test_other_families_with_adapters_come_back(
+    base: Path, tmp_path: Path, scored: Scored, family: str
+) -> None:
+    folder = another_base(base, tmp_path / "base", family)
+    config = ModelConfig(kind="poly", base=str(folder), lora=4)
+    ranker = checkpoint.fresh(config, TextFormat(max_context=24, max_reply=12), trainable=True)
+    with torch.no_grad():
+        for name, weight in ranker.module.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    checkpoint.save(ranker, tmp_path / "out")
+    again = checkpoint.load(tmp_path / "out", trainable=True)
+    assert scored(again).equal(scored(ranker))
+    merged = checkpoint.load(tmp_path / "out")
+    torch.testing.assert_close(scored(merged), scored(ranker), rtol=1e-5, atol=1e-4)
+
+
+def test_a_base_that_counts_positions_from_behind_its_padding(
+    base: Path, tmp_path: Path, scored: Scored
+) -> None:
+    """RoBERTa and its kin have room for 40 - 1 - 1 tokens where their config says 40."""
+    config = ModelConfig(base=str(another_base(base, tmp_path / "base", "Roberta")))
+    assert scored(checkpoint.fresh(config, TextFormat(max_context=38))).isfinite().all()
+    with pytest.raises(ConfigError, match="contexts of 39 tokens, but the base reads at most 38"):
+        checkpoint.fresh(config, TextFormat(max_context=39))
+
+
 def test_a_fresh_ranker_remembers_its_base(base: Path) -> None:
     ranker = checkpoint.fresh(ModelConfig(base=str(base)), TextFormat(max_context=48))
     assert len(ranker.config.base_sha256) == 64

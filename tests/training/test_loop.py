@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,22 @@ def test_a_folder_of_a_run_with_other_settings_is_refused(
     run(make, lessons, tmp_path, max_steps=2)
     with pytest.raises(ConfigError, match=r"holds a run with other settings \(.*settings\.json\)"):
         run(make, lessons, tmp_path, **{"max_steps": 2, **change})
+
+
+@pytest.mark.parametrize("change", ["text", "data", "init_model"])
+def test_a_folder_of_a_run_on_other_text_or_data_is_refused(
+    make: Make, lessons: list[Example], tmp_path: Path, change: str
+) -> None:
+    origin = {"data": ["a.txt"], "init_model": None}
+    config = TrainConfig(**SMALL | {"max_steps": 2})
+    train(make(), lessons, [], config, tmp_path, origin=origin)
+    ranker = make()
+    if change == "text":
+        ranker.tokens.style = replace(ranker.tokens.style, user_mark="U")
+    else:
+        origin |= {change: ["b.txt"]}
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        train(ranker, lessons, [], config, tmp_path, origin=origin)
 
 
 def test_a_folder_of_a_run_of_another_ranker_is_refused(
