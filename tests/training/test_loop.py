@@ -100,7 +100,8 @@ def test_the_loss_falls(make: Make, lessons: list[Example], tmp_path: Path, shap
     assert report is not None
     assert report.hits_at_1 > 3 / 8  # eight candidates: 1 / 8 by chance
     assert (
-        checkpoint.read_config(tmp_path / "best")["training"]["scores"]["hits@1"] == report.hits_at_1
+        checkpoint.read_config(tmp_path / "best")["training"]["scores"]["hits@1"]
+        == report.hits_at_1
     )
 
 
