@@ -92,7 +92,9 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, use: Use) -> None:
 
 
 @pytest.mark.parametrize("use", READ)
-@pytest.mark.parametrize("content", [b"", gzip.compress(b""), lzma.compress(b"")])
+@pytest.mark.parametrize(
+    "content", [b"", gzip.compress(b""), lzma.compress(b"")], ids=["bare", "gz", "xz"]
+)
 def test_an_empty_file(tmp_path: Path, use: Use, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(DataError, match=r"a: the file is empty; expected UTF-8 text"):
@@ -100,7 +102,9 @@ def test_an_empty_file(tmp_path: Path, use: Use, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("use", READ)
-@pytest.mark.parametrize("content", [b"one\nPK\x03\x04\0\0", gzip.compress(b"one\n\0")])
+@pytest.mark.parametrize(
+    "content", [b"one\nPK\x03\x04\0\0", gzip.compress(b"one\n\0")], ids=["bare", "gz"]
+)
 def test_a_binary_file(tmp_path: Path, use: Use, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(DataError, match=r"a:2: the file is binary .* UTF-16 as UTF-8"):
