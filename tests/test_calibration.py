@@ -42,7 +42,7 @@ def test_a_fitted_confidence_is_a_probability(make: Make) -> None:
 
 def test_too_little_to_fit_on(make: Make) -> None:
     with pytest.raises(DataError, match="expected 20 or more"):
-        fit_and_report(make(kind="bi"), EXAMPLES[:25])
+        fit_and_report(make(kind="bi"), EXAMPLES[:5])
 
 
 def test_expected_error_by_hand() -> None:

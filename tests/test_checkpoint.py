@@ -383,6 +383,11 @@ def test_contexts_must_fit_the_base(
         checkpoint.fresh(config, TextFormat(max_context=not_, max_reply=12), trainable=True)
 
 
+def test_candidates_must_fit_the_base(base: Path) -> None:
+    with pytest.raises(ConfigError, match="candidates of 65 tokens, but the base reads at most 64"):
+        checkpoint.fresh(ModelConfig(base=str(base)), TextFormat(max_context=48, max_reply=65))
+
+
 def another_base(base: Path, folder: Path, family: str) -> Path:
     """A tiny encoder of another family with the usual tokenizer."""
     import transformers
@@ -421,9 +426,10 @@ def test_a_base_that_counts_positions_from_behind_its_padding(
 ) -> None:
     """RoBERTa and its kin have room for 40 - 1 - 1 tokens where their config says 40."""
     config = ModelConfig(base=str(another_base(base, tmp_path / "base", "Roberta")))
-    assert scored(checkpoint.fresh(config, TextFormat(max_context=38))).isfinite().all()
+    fits = TextFormat(max_context=38, max_reply=12)
+    assert scored(checkpoint.fresh(config, fits)).isfinite().all()
     with pytest.raises(ConfigError, match="contexts of 39 tokens, but the base reads at most 38"):
-        checkpoint.fresh(config, TextFormat(max_context=39))
+        checkpoint.fresh(config, replace(fits, max_context=39))
 
 
 def test_a_fresh_ranker_remembers_its_base(base: Path) -> None:

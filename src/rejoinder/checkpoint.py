@@ -328,6 +328,15 @@ def _check_positions(module: nn.Module, style: TextFormat) -> None:
     limit = getattr(tower.model.config, "max_position_embeddings", None)
     if not isinstance(limit, int):
         return
-    need = style.max_context + (style.max_reply if isinstance(module, CrossEncoder) else 0)
+    for name, layer in tower.named_modules():
+        padding = getattr(layer, "padding_idx", None)
+        if name.endswith("position_embeddings") and isinstance(padding, int):
+            limit -= padding + 1  # RoBERTa and its kin count from behind the padding's
+    together = isinstance(module, CrossEncoder)
+    need = style.max_context + style.max_reply if together else style.max_context
     if need > limit:
         raise ConfigError(f"contexts of {need} tokens, but the base reads at most {limit}")
+    if style.max_reply > limit:
+        raise ConfigError(
+            f"candidates of {style.max_reply} tokens, but the base reads at most {limit}"
+        )
