@@ -22,12 +22,8 @@ from rejoinder.text import TextFormat
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [
-    file
-    for file in (*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
-                 *sorted(DOCS.glob("*.md")))
-    if file.is_file()
-]  # fmt: skip
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG"))]
+PAGES += sorted(DOCS.glob("*.md"))
 WITH_COMMANDS = [page for page in PAGES if page.name != "wrong-inputs.md"]  # wrong on purpose there
 WITH_PYTHON = [page for page in PAGES if page.name in ("README.md", "quickstart.md", "python.md")]
 
@@ -164,9 +160,9 @@ def shown(value: Any) -> str:
 @pytest.mark.parametrize(
     ("page", "heading", "command", "elsewhere"),
     [
-        ("training.md", "## The command", cli.train, {"model", "settings", "style"}),
-        ("evaluation.md", "# Evaluation", cli.evaluate, set()),
-        ("chat.md", "## Options", cli.chat, set()),
+        ("training.md", "## The command", cli.train.train, {"model", "settings", "style"}),
+        ("evaluation.md", "# Evaluation", cli.measure.evaluate, set()),
+        ("chat.md", "## Options", cli.chat.chat, set()),
     ],
 )
 def test_every_option_stands_in_its_table(
@@ -175,8 +171,8 @@ def test_every_option_stands_in_its_table(
     signature = inspect.signature(command).parameters.values()
     options = {one.name for one in signature if one.kind is inspect.Parameter.KEYWORD_ONLY}
     text = section(DOCS / page, heading) if heading != "# Evaluation" else text_of(DOCS / page)
-    told = {row[0].strip("`").removeprefix("--").replace("-", "_") for row in rows(text)
-            if row[0].startswith("`--")}  # fmt: skip
+    flags = [row[0].strip("`") for row in rows(text) if row[0].startswith("`--")]
+    told = {flag.removeprefix("--").replace("-", "_") for flag in flags}
     plain = {name.removeprefix("no_") for name in told}
     assert plain == {name.removeprefix("no_") for name in options - elsewhere}
 

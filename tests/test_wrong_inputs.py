@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 import torch
@@ -324,16 +324,18 @@ def test_every_setup_belongs_to_a_row() -> None:
     assert len(set(names)) == len(names) > 60
 
 
-def started(code: str, room: Path, **streams: object) -> subprocess.CompletedProcess[str]:
+def started(
+    code: str, room: Path, stdout: IO[str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run Python code in a process of its own, without torch if the code does not ask for it."""
-    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(
         [sys.executable, "-c", code],
         cwd=room,
         text=True,
         timeout=600,
         check=False,
+        stdout=stdout,
         stderr=subprocess.PIPE,
-        **streams,
     )
 
 

@@ -30,10 +30,13 @@ def main() -> None:
     parser.add_argument("--draw", type=int, default=24)
     parser.add_argument("--keep", type=int, default=3)
     parser.add_argument("--examples", type=int, default=6000)
+    parser.add_argument("--both-sides", action="store_true", help="users with a persona too")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     chance = random.Random(asked.seed)
     dialogues = list(read(asked.data))
+    if asked.both_sides:
+        dialogues += [dialogue.swapped() for dialogue in dialogues if dialogue.partner_persona]
     pool = list(dict.fromkeys(example.reply for example in examples(dialogues)))
     chance.shuffle(dialogues)
     taken: list[Dialogue] = []

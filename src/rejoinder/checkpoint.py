@@ -127,6 +127,9 @@ def load(folder: Path, *, trainable: bool = False) -> TextRanker:
     return ranker
 
 
+INHERITED = ("base", "base_sha256", "towers", "normalise", "lora", "lora_alpha")
+
+
 def initialise(folder: Path, config: ModelConfig) -> tuple[TextRanker, list[str]]:
     """A trainable ranker of `config`'s kind with the weights of a checkpoint of any kind.
 
@@ -135,9 +138,8 @@ def initialise(folder: Path, config: ModelConfig) -> tuple[TextRanker, list[str]
     """
     folder = resolve(folder)
     old, style, _, _ = _settings(folder)
-    same = ("base", "base_sha256", "towers", "normalise", "lora", "lora_alpha")
     ranker = fresh(
-        replace(config, **{name: getattr(old, name) for name in same}),
+        replace(config, **{name: getattr(old, name) for name in INHERITED}),
         style,
         trainable=True,
     )

@@ -27,25 +27,42 @@ NOT_BELOW_ZERO = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What a ranker is made of."""
+    """What a ranker is made of. The lines under the fields are the help of the command line."""
 
     kind: Kind = "bi"
-    base: str = "minilm"  # a name of models.pretrained.BASES, a hub name, or a folder
-    base_sha256: str = ""  # of the base's model.safetensors; filled in when the model is built
-    towers: Literal["shared", "separate"] = "shared"  # bi and poly
+    """What is scored how; the command line says it first, `rejoinder train bi`."""
+    base: str = "minilm"
+    """Pretrained encoder: minilm, a hub name, or a folder."""
+    base_sha256: str = ""
+    """Of the base's model.safetensors; filled in by itself, an error if it differs."""
+    towers: Literal["shared", "separate"] = "shared"
+    """One encoder for both sides, or one each (bi and poly)."""
     pooling: Literal["mean", "first", "max"] = "mean"
-    normalise: bool = True  # vectors of length one (bi and poly)
-    scale: float = 20.0  # factor on the score at the start; 1 where vectors are raw
+    """How states become one vector."""
+    normalise: bool = True
+    """Vectors of length one (bi and poly)."""
+    scale: float = 20.0
+    """Factor on the score at the start; 1 where vectors are raw."""
     learn_scale: bool = True
+    """Learn that factor."""
     poly: Literal["codes", "n_first", "all"] = "all"
-    codes: int = 64  # vectors a context is summed up in (poly types codes and n_first)
+    """What stands for the context: learned codes, its first states, or all states."""
+    codes: int = 64
+    """How many codes or first states (poly types codes and n_first)."""
     attention: Literal["basic", "sqrt", "multihead"] = "basic"
-    heads: int = 4  # of multihead attention
-    head: Literal["both", "linear"] = "both"  # cross: see CrossEncoder
-    lora: int = 32  # rank of the adapters on all linear layers; 0 = train all weights
-    lora_alpha: int = 64  # the adapters are multiplied by lora_alpha / lora
-    dropout: float = 0.0  # inside the encoder; more costs 60 % of the speed on a CPU
-    freeze_embeddings: bool = False  # with lora > 0 they are frozen anyway
+    """How a candidate attends over them."""
+    heads: int = 4
+    """Of multihead attention."""
+    head: Literal["both", "linear"] = "both"
+    """Score of a cross-encoder: linear as in the paper, or with the two sides read apart too."""
+    lora: int = 32
+    """Rank of the adapters on all linear layers; 0 = train all weights."""
+    lora_alpha: int = 64
+    """Adapters are multiplied by lora_alpha / lora."""
+    dropout: float = 0.0
+    """Inside the encoder; more than 0 costs 60 % of the speed on a CPU."""
+    freeze_embeddings: bool = False
+    """Keep the base's word vectors; with adapters they are kept anyway."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -63,30 +80,54 @@ class ModelConfig:
 class TrainConfig:
     """How a ranker is trained."""
 
-    epochs: float = 2.0  # passes over the data; the last one may be a part
-    max_steps: int = 0  # optimizer steps; 0 = as the epochs say
-    max_time: float = 0.0  # minutes, over all resumed parts; 0 = no limit
-    batch_size: int = 64  # contexts per optimizer step; each reply is a candidate for all of them
-    negatives: int = 0  # candidates drawn from the data beside the batch's own (cross: per context)
-    candidates: Literal["batch", "inline"] = "batch"  # cross: drawn ones, or each example's list
-    lr: float = 1e-3  # peak learning rate
+    epochs: float = 2.0
+    """Passes over the data; the last one may be a part."""
+    max_steps: int = 0
+    """Optimizer steps; 0 = as the epochs say."""
+    max_time: float = 0.0
+    """Minutes of training, over all resumed parts; 0 = no limit."""
+    batch_size: int = 64
+    """Contexts per optimizer step; each reply is a candidate for all of them."""
+    negatives: int = 0
+    """Candidates drawn beside the batch's own; of a cross-encoder per context, 0 = 3."""
+    candidates: Literal["batch", "inline"] = "batch"
+    """Candidates of the batch (cross: drawn ones), or each example's own list."""
+    lr: float = 1e-3
+    """Peak learning rate."""
     optimizer: Literal["adamw", "adamax"] = "adamw"
+    """What moves the weights."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Of the optimizer."""
     eps: float = 1e-8
+    """Of the optimizer."""
     weight_decay: float = 0.01
-    clip: float = 1.0  # largest norm of the gradient; 0 = any
-    schedule: Literal["linear", "plateau", "constant"] = "linear"  # after warm-up
-    warmup: int = 50  # optimizer steps
-    patience: int = 0  # plateau: validations without progress before the rate falls
-    decay: float = 0.4  # plateau: factor on the rate
-    both_sides: bool = False  # learn the user's messages too, roles swapped, partner_persona given
-    drop_persona: float = 0.1  # share of examples that are read without persona
-    shuffle_persona: bool = True  # persona sentences in a new order each time
+    """Of the optimizer."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 = any."""
+    schedule: Literal["linear", "plateau", "constant"] = "linear"
+    """Learning rate after warm-up: down to 0, down when dev stands still, or as it is."""
+    warmup: int = 50
+    """Optimizer steps in which the learning rate rises from 0."""
+    patience: int = 0
+    """Plateau: validations without progress before the rate falls."""
+    decay: float = 0.4
+    """Plateau: factor on the rate."""
+    both_sides: bool = False
+    """Learn the user's messages too, roles swapped, with partner_persona."""
+    drop_persona: float = 0.1
+    """Share of examples that are read without persona."""
+    shuffle_persona: bool = True
+    """Persona sentences in a new order each time."""
     precision: Literal["bf16", "fp32"] = "bf16"
-    eval_every: int = 0  # optimizer steps between validations; 0 = once an epoch
-    eval_limit: int = 1000  # dev examples per validation, the first ones; 0 = all
-    save_every: int = 50  # optimizer steps between saves that training can resume from
+    """Products in 16 bits and weights in 32, or all in 32."""
+    eval_every: int = 0
+    """Optimizer steps between validations; 0 = once an epoch."""
+    eval_limit: int = 1000
+    """Dev examples per validation, spread evenly over the file; 0 = all."""
+    save_every: int = 50
+    """Optimizer steps between saves that training can resume from."""
     seed: int = 0
+    """Of everything random."""
 
     def __post_init__(self) -> None:
         _check_choices(self)

@@ -89,9 +89,8 @@ class TextRanker:
             try:
                 address = hub.create_repo(repository, private=private, exist_ok=True)
                 hub.upload_folder(repo_id=repository, folder_path=Path(folder) / "model")
-            except (
-                Exception
-            ) as error:  # the hub client has a dozen kinds of errors, all with a text
+            # The hub client raises a dozen unrelated kinds of errors, all with a text.
+            except Exception as error:
                 reason = str(error).split("\n")[0][:200]
                 raise RejoinderError(
                     f"{repository}: could not be uploaded ({reason}); log in with `hf auth login`, "
@@ -136,11 +135,9 @@ class TextRanker:
         """Scores, candidate numbers best first (of two equal ones the earlier), confidence."""
         scores = self.scores(dialogue, candidates)
         order = scores.argsort(descending=True, stable=True)
-        sure = (
-            self.confidence.of(Crowd.of(scores.numpy()))
-            if self.confidence and len(scores)
-            else None
-        )
+        sure = None
+        if self.confidence and len(scores):
+            sure = self.confidence.of(Crowd.of(scores.numpy()))
         return Ranking(tuple(scores.tolist()), tuple(order.tolist()), sure)
 
     def score_many(
@@ -149,9 +146,21 @@ class TextRanker:
         lists: Sequence[Sequence[str]],
         progress: Progress | None = None,
     ) -> list[Tensor]:
-        """Scores of every dialogue's own candidates: -> one (N_i,) each, fp32, on the CPU."""
-        if self.is_cross:
-            return self._score_pairs(dialogues, lists, progress)
+        """Scores of every dialogue's own candidates: -> one (N_i,) each, fp32, on the CPU.
+
+        A text that a list has twice is scored once: equal texts get equal scores, to the last bit.
+        """
+        once = [_distinct(texts) for texts in lists]
+        score = self._score_pairs if self.is_cross else self._score_apart
+        found = score(dialogues, [texts for texts, _ in once], progress)
+        return [scores[place] for scores, (_, place) in zip(found, once, strict=True)]
+
+    def _score_apart(
+        self,
+        dialogues: Sequence[Dialogue],
+        lists: Sequence[Sequence[str]],
+        progress: Progress | None,
+    ) -> list[Tensor]:
         texts = list(dict.fromkeys(text for texts in lists for text in texts))
         number = {text: i for i, text in enumerate(texts)}
         vectors = self.encode_candidates(texts)
@@ -241,3 +250,10 @@ class TextRanker:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def _distinct(texts: Sequence[str]) -> tuple[list[str], Tensor]:
+    """Every text once, in order of appearance, and where each given one stands among them."""
+    places: dict[str, int] = {}
+    where = [places.setdefault(text, len(places)) for text in texts]
+    return list(places), torch.tensor(where, dtype=torch.long)

@@ -44,6 +44,7 @@ def evaluate(
     persona: bool = True,
     seed: int = 0,
     errors: Path | None = None,
+    skip_bad: Say | None = None,
     device: str = "cpu",
     precision: Precision | None = None,
     progress: Progress | None = None,
@@ -52,14 +53,15 @@ def evaluate(
 
     candidates: `inline` (each example's own), `re-drawn:N` (its reply among N - 1 of other
     examples), or a file; without it inline ones if the data has them, else `re-drawn:20`. limit:
-    the first examples to use. errors: a JSONL file for the worst misses. precision: of a model
+    the first examples to use. errors: a JSONL file for the worst misses. skip_bad: is told of every
+    bad line, which is left out; without it the first one is an error. precision: of a model
     given by name; bf16 where the processor has it, which moves no figure by more than chance does.
     """
     if errors:
         _check_errors_file(errors, data, candidates)
     if isinstance(model, (str, Path)) and model not in baselines.BASELINES:
         model = zoo.find(model)  # now, not after an hour of reading
-    chosen = prepare(data, candidates, limit, seed)
+    chosen = prepare(data, candidates, limit, seed, skip_bad)
     if not persona:
         chosen = evaluation.without_persona(chosen)
     judged, seconds = evaluation.timed(scorer(model, device, precision), chosen, progress)
@@ -82,10 +84,14 @@ def scorer(
 
 
 def prepare(
-    data: str | Path | Iterable[Example], wanted: str, limit: int | None, seed: int = 0
+    data: str | Path | Iterable[Example],
+    wanted: str,
+    limit: int | None,
+    seed: int = 0,
+    skip_bad: Say | None = None,
 ) -> list[Example]:
     """The first `limit` examples with the candidates that are wanted."""
-    found = _examples_of(data) if isinstance(data, (str, Path)) else list(data)
+    found = _examples_of(data, skip_bad) if isinstance(data, (str, Path)) else list(data)
     if not found:
         raise DataError("no examples, so there is nothing to evaluate")
     if not wanted:
@@ -109,8 +115,9 @@ def prepare(
     return found[:limit]
 
 
-def _examples_of(data: str | Path) -> list[Example]:
-    found = list(examples(read(data)))
+def _examples_of(data: str | Path, skip_bad: Say | None = None) -> list[Example]:
+    bad = (lambda error: skip_bad(f"left out: {error}")) if skip_bad else None
+    found = list(examples(read(data, bad=bad)))
     if not found:
         raise DataError(
             f"{data}: no assistant message in it, so there is no example to measure with; expected "
@@ -154,6 +161,7 @@ def evaluate_corpus(
     *,
     limit: int | None = None,
     persona: bool = True,
+    skip_bad: Say | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, float]:
@@ -167,7 +175,7 @@ def evaluate_corpus(
             "poly-encoder"
         )
     folder = zoo.find(model)
-    chosen = _examples_of(data)[:limit]
+    chosen = _examples_of(data, skip_bad)[:limit]
     ranker = zoo.load(folder, device)
     pool = Index.load(index, ranker)
     if not persona:
@@ -198,6 +206,7 @@ def train(
     dev: str | Path | None = None,
     out: str | Path | None = None,
     init_model: str | Path | None = None,
+    skip_bad: bool = False,
     device: str = "cpu",
     command: str = "",
     tensorboard: bool = False,
@@ -206,7 +215,8 @@ def train(
 ) -> Path:
     """Train a `bi`, `poly` or `cross` ranker; returns the run's folder, which loads as a model.
 
-    `settings` are fields of ModelConfig, TrainConfig and TextFormat by name, such as `epochs=3`.
+    With `skip_bad` a bad line is told to `say` and left out. `settings` are fields of ModelConfig,
+    TrainConfig and TextFormat by name, such as `epochs=3`.
     """
     from rejoinder.training import start
 
@@ -221,6 +231,8 @@ def train(
         settings=parts[1],
         style=parts[2],
         init_model=zoo.find(init_model) if init_model else None,
+        given=settings.keys(),
+        skip_bad=skip_bad,
         device=device,
         command=command or f"rejoinder.train({kind!r}, ...)",
         tensorboard=tensorboard,

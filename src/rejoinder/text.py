@@ -27,14 +27,22 @@ from rejoinder.schema import Dialogue
 class TextFormat:
     """How text is laid out for the encoder; saved in the checkpoint."""
 
-    persona_mark: str = "#"  # opens each sentence of the persona
-    user_mark: str = ">"  # opens each user message
-    assistant_mark: str = "<"  # opens each assistant message and each candidate
-    system_mark: str = "|"  # opens each system message
-    max_context: int = 160  # tokens of a context, the encoder's own first and last token included
-    max_reply: int = 40  # tokens of a candidate, likewise
-    max_history: int = 0  # newest messages to read; 0 = all of them
-    keep: Literal["persona", "newest"] = "persona"  # what survives when a context is too long
+    persona_mark: str = "#"
+    """Opens each sentence of the persona."""
+    user_mark: str = ">"
+    """Opens each user message."""
+    assistant_mark: str = "<"
+    """Opens each assistant message and each candidate."""
+    system_mark: str = "|"
+    """Opens each system message."""
+    max_context: int = 160
+    """Tokens of a context, the encoder's own first and last token included."""
+    max_reply: int = 40
+    """Tokens of a candidate, likewise."""
+    max_history: int = 0
+    """Newest messages to read; 0 = all of them."""
+    keep: Literal["persona", "newest"] = "persona"
+    """What survives when a context is too long."""
 
     def __post_init__(self) -> None:
         for name in ("max_context", "max_reply"):

@@ -17,10 +17,11 @@ from rejoinder.config import TrainConfig
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.evaluation import Report, evaluate, redraw, without_persona
 from rejoinder.ranker import TextRanker
-from rejoinder.schema import Example
-from rejoinder.training.loop import train
+from rejoinder.schema import Dialogue, Example
+from rejoinder.training.loop import spread, train
 
 Make = Callable[..., TextRanker]
+LETTERS = "abcdefghijk"
 SMALL: dict[str, Any] = {
     "batch_size": 4,
     "max_steps": 13,
@@ -287,11 +288,24 @@ def test_a_run_has_the_steps_that_its_settings_say(
 def test_time_is_up(
     make: Make, lessons: list[Example], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It stops after the step that is under way, with everything saved."""
+    """It stops after the step that is under way, with everything saved; more time goes on."""
     assert run(make, lessons, tmp_path, max_time=1e-6) is not None
     assert position(tmp_path)["step"] == 1
     assert checkpoint.load(tmp_path)
-    assert "stopped after 1e-06 minutes" in capsys.readouterr().err
+    assert "1e-06 minutes are over; the same command" in capsys.readouterr().err
+    run(make, lessons, tmp_path, max_time=1e-6)
+    assert position(tmp_path)["step"] == 1
+    run(make, lessons, tmp_path, max_time=60.0)
+    assert position(tmp_path)["step"] == SMALL["max_steps"]
+    run(make, lessons, tmp_path / "unbroken")
+    assert same(tmp_path / "last", tmp_path / "unbroken" / "last")
+
+
+@pytest.mark.parametrize(("limit", "wanted"), [(1, "a"), (3, "adh"), (5, "acegi"), (99, LETTERS)])
+def test_few_dev_examples_are_spread_over_all(limit: int, wanted: str) -> None:
+    dev = [Example(Dialogue(), (letter,)) for letter in LETTERS]
+    assert "".join(example.reply for example in spread(dev, limit)) == wanted
+    assert spread([], limit) == []
 
 
 def test_a_loss_that_is_no_number_stops_the_run(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from safetensors.torch import load_file
 
 from rejoinder import checkpoint
 from rejoinder.config import ModelConfig, TrainConfig
-from rejoinder.errors import DataError
+from rejoinder.data import read
+from rejoinder.errors import ConfigError, DataError
 from rejoinder.evaluation import Report
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Message
@@ -136,6 +139,30 @@ def test_a_run_goes_on_from_another_model(
     assert "| started from | bi |" in card
 
 
+def test_what_goes_with_the_weights_of_another_model_cannot_be_asked_for(
+    file: Path, tmp_path: Path, config: ModelConfig, style: TextFormat
+) -> None:
+    begin(file, tmp_path / "bi", replace(config, kind="bi"), style)
+    go = partial(begin, file, tmp_path / "poly", init_model=tmp_path / "bi")
+    with pytest.raises(ConfigError, match="lora is 8, but bi was made with 4, which goes with its"):
+        go(replace(config, lora=8), style, given=["lora"])
+    with pytest.raises(ConfigError, match="max_context is 20, but bi was made with"):
+        go(config, replace(style, max_context=20), given=["max_context"])
+    go(config, style, given=["lora", "max_context"])
+
+
+def test_bad_lines_are_left_out_and_said_if_that_is_asked_for(
+    tmp_path: Path, config: ModelConfig, style: TextFormat
+) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("context,reply\nhi,hello\nhi\nbye,see you\n")
+    with pytest.raises(DataError, match=r"bad\.csv:3: "):
+        begin(bad, tmp_path / "run", config, style)
+    _, said = begin(bad, tmp_path / "run", config, style, skip_bad=True)
+    assert re.match(r"left out: .*bad\.csv:3: ", said[0])
+    assert said[1] == "2 examples to learn, 0 to validate on"
+
+
 def test_files_in_which_no_assistant_speaks(
     file: Path, tmp_path: Path, config: ModelConfig, style: TextFormat
 ) -> None:
@@ -171,12 +198,12 @@ def test_a_run_on_both_sides_has_both(
 
 
 def test_dev_examples_keep_their_candidates_or_get_twenty(tmp_path: Path, file: Path) -> None:
-    drawn = dev_examples(file, SETTINGS)
+    drawn = dev_examples(file, read(file), SETTINGS)
     assert {len(example.candidates) for example in drawn} == {20}
     assert all(example.reply in example.candidates for example in drawn)
     listed = tmp_path / "listed.txt"
     listed.write_text("1 hi\thello\t\thello|no|yes\n2 bye\tsee you\t\tsee you|no\n")
-    assert [example.candidates for example in dev_examples(listed, SETTINGS)] == [
+    assert [example.candidates for example in dev_examples(listed, read(listed), SETTINGS)] == [
         ("hello", "no", "yes"),
         ("see you", "no"),
     ]

@@ -73,7 +73,7 @@ def test_scales_learn_faster_and_do_not_decay() -> None:
     groups = make_optimizer([weight, scale], TrainConfig(weight_decay=0.3)).param_groups
     assert [group["params"] for group in groups] == [[weight], [scale]]
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
-    assert [group["factor"] for group in groups] == [1.0, 20.0]
+    assert [group["factor"] for group in groups] == [1.0, 50.0]
 
 
 def rates(steps: int, **settings: Any) -> list[float]:

@@ -13,7 +13,7 @@ import time
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -233,9 +233,9 @@ def _continues(answer: http.client.HTTPResponse, have: int) -> bool:
 def _receive(
     answer: http.client.HTTPResponse, part: Path, have: int, total: int | None, progress: Progress
 ) -> None:
-    with _own_trouble(part):
-        file = open(part, "ab" if have else "wb")  # noqa: SIM115, closed below
-    with file:
+    with ExitStack() as opened:
+        with _own_trouble(part):
+            file = opened.enter_context(open(part, "ab" if have else "wb"))
         progress(have, total)
         while block := answer.read(BLOCK):
             with _own_trouble(part):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from rejoinder.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Pooling = Literal["mean", "first", "max"]
 
@@ -15,10 +18,10 @@ Pooling = Literal["mean", "first", "max"]
 class HFEncoder(nn.Module):
     """Holds the pretrained model; `width` is the size D of its vectors."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        self.model = model
-        self.width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.model: nn.Module = model  # or that with adapters
+        self.width = int(model.config.hidden_size)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, T) ids, (B, T) bool -> (B, T, D)"""

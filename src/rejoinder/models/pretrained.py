@@ -12,13 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rejoinder.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -80,7 +83,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_encoder(base: Base, dropout: float = 0.1) -> nn.Module:
+def load_encoder(base: Base, dropout: float = 0.1) -> PreTrainedModel:
     """The base's AutoModel in fp32, without a pooling layer, in evaluation mode."""
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging as hf_logging
@@ -93,14 +96,14 @@ def load_encoder(base: Base, dropout: float = 0.1) -> nn.Module:
     hf_logging.disable_progress_bar()
     read = partial(_loaded, base, AutoModel.from_pretrained, config=config, dtype=torch.float32)
     try:
-        model: nn.Module = read(attn_implementation=_attention_name())
+        model: PreTrainedModel = read(attn_implementation=_attention_name())
     except CheckpointError:  # some families, such as MPNet, have an attention of their own only
         model = read(attn_implementation="eager")
     finally:
         if shown:
             hf_logging.enable_progress_bar()
     if isinstance(getattr(model, "pooler", None), nn.Module):
-        model.pooler = None  # type: ignore[assignment]  # never read; adapters would be put on it
+        model.register_module("pooler", None)  # never read; adapters would be put on it
     return model.eval()
 
 

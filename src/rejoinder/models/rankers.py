@@ -153,9 +153,9 @@ class PolyEncoder(TwoTowers):
         self.kind = kind
         self.attention = attention
         self.n_codes = codes
-        self.codes = (
-            nn.Parameter(torch.randn(codes, width) * width**-0.5) if kind == "codes" else None
-        )
+        self.codes: nn.Parameter | None = None
+        if kind == "codes":
+            self.codes = nn.Parameter(torch.randn(codes, width) * width**-0.5)
         self.multihead = MultiheadAttention(width, heads) if attention == "multihead" else None
         start = SHARPNESS if normalise and attention == "basic" else 1.0
         self.sharpness = Scale(start, learn_scale and normalise and attention == "basic")

@@ -20,6 +20,8 @@ from rejoinder.config import TrainConfig
 from rejoinder.schema import Dialogue, Example
 from rejoinder.tokens import Tokens
 
+NEGATIVES = 3  # drawn for each context of a cross-encoder where the settings do not say
+
 
 class Batch(NamedTuple):
     """Contexts, candidates, and which of them count.
@@ -103,7 +105,7 @@ def listed_batch(data: Source, numbers: Sequence[int], step: int) -> Batch:
 
 def _negatives(data: Source, example: Example, chance: random.Random) -> list[str]:
     right = {_key(reply) for reply in example.replies}
-    count = max(1, data.config.negatives)
+    count = data.config.negatives or NEGATIVES
     if data.config.candidates == "inline" and example.candidates:
         wrong = [text for text in example.candidates if _key(text) not in right]
         return chance.sample(wrong, min(count, len(wrong))) if data.config.negatives else wrong

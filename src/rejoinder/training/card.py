@@ -31,7 +31,7 @@ def card(ranker: TextRanker, name: str, origin: Mapping[str, Any], report: Repor
     ]
     if report:
         lines += [
-            f"| development set | {origin['dev']}, first {report.examples} examples, "
+            f"| development set | {origin['dev']}, {report.examples} examples spread over it, "
             f"{report.candidates:.0f} candidates each |",
             f"| hits@1 | {report.hits_at_1:.3f} "
             f"(95 % interval {report.low:.3f} to {report.high:.3f}) |",

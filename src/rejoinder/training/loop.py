@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rejoinder import checkpoint
 from rejoinder.config import TrainConfig, to_mapping
@@ -75,9 +75,15 @@ def train(
     if not examples:
         raise ConfigError("no examples to train on: the data has no assistant message")
     data = source(examples, ranker.tokens, config)
-    limit = config.eval_limit or len(dev)
-    run = Run(ranker, data, dev[:limit], config, out, card, origin or {}, writer=writer)
+    held = spread(dev, config.eval_limit or len(dev))
+    run = Run(ranker, data, held, config, out, card, origin or {}, writer=writer)
     return _go(run)
+
+
+def spread(dev: Sequence[Example], limit: int) -> Sequence[Example]:
+    """At most `limit` examples, evenly over all: neighbours come of one dialogue and are alike."""
+    count = min(limit, len(dev))
+    return [dev[i * len(dev) // count] for i in range(count)]
 
 
 def _go(run: Run) -> Report | None:
@@ -96,11 +102,12 @@ def _go(run: Run) -> Report | None:
     losses: list[float] = []
     started, before = time.perf_counter(), run.position.seconds
     try:
-        while run.position.step < run.steps:
+        late = _late(run)
+        while run.position.step < run.steps and not late:
             losses.append(_step(run, optimizer, rate))
             run.position.step += 1
             run.position.seconds = before + time.perf_counter() - started
-            late = bool(run.config.max_time) and run.position.seconds > 60 * run.config.max_time
+            late = _late(run)
             last = run.position.step == run.steps or late
             if run.position.step % LOG_EVERY == 0 or last:
                 _report_progress(run, losses, rate)
@@ -110,14 +117,18 @@ def _go(run: Run) -> Report | None:
             if run.position.step % run.config.save_every == 0 or last:
                 run.position.rate = rate.state()
                 save_state(run.out / "last", module, optimizer, run.position)
-            if late:
-                _say(run, f"stopped after {run.config.max_time:g} minutes\n")
-                break
+        if late:
+            minutes = f"{run.config.max_time:g} minutes are over"
+            _say(run, f"{minutes}; the same command with a larger --max-time goes on\n")
     finally:
         _say(run, "\n")  # ends the line of progress, also where an error follows
     if not run.dev:
         _save_best(run, None)
     return best
+
+
+def _late(run: Run) -> bool:
+    return bool(run.config.max_time) and run.position.seconds > 60 * run.config.max_time
 
 
 def _step(run: Run, optimizer: torch.optim.Optimizer, rate: Rate) -> float:
@@ -149,8 +160,12 @@ def _epoch(run: Run, number: int) -> list[list[int]]:
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
-    left, right = (tuple(x.to(device) for x in side) for side in (batch.context, batch.candidates))
-    return Batch(left, right, batch.gold.to(device), batch.real.to(device))  # type: ignore[arg-type]
+    def moved(side: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        ids, mask = side
+        return ids.to(device), mask.to(device)
+
+    context, candidates = moved(batch.context), moved(batch.candidates)
+    return Batch(context, candidates, batch.gold.to(device), batch.real.to(device))
 
 
 def _validate(run: Run, rate: Rate) -> Report | None:
@@ -194,7 +209,7 @@ def _claim(run: Run) -> None:
         indent=2,
     )
     file = run.out / "settings.json"
-    if file.is_file() and _read_settings(file) != json.loads(settings):
+    if file.is_file() and _comparable(_read_settings(file)) != _comparable(json.loads(settings)):
         raise ConfigError(
             f"{run.out} holds a run with other settings ({file}); resume it with the same command, "
             "or choose another --out"
@@ -202,6 +217,13 @@ def _claim(run: Run) -> None:
     check_replaceable(run.out / "best", checkpoint.FILES)  # now, not at the first validation
     check_replaceable(run.out / "last", STATE_FILES)
     write_text(file, settings + "\n")
+
+
+def _comparable(settings: object) -> object:
+    """Settings without the limit of time, which changes no step and may be raised."""
+    if isinstance(settings, dict) and isinstance(settings.get("train"), dict):
+        return settings | {"train": settings["train"] | {"max_time": 0.0}}
+    return settings
 
 
 def _read_settings(file: Path) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -46,8 +47,8 @@ def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
     """Take up a saved state. Raises CheckpointError if it does not belong to this ranker."""
     try:
         tensors = load_file(folder / "state.safetensors")
-        position = Position(**json.loads((folder / "position.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        position = _position(json.loads((folder / "position.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder}: cannot be resumed from ({error}); delete the folder to start again"
         ) from None
@@ -71,6 +72,16 @@ def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
         if kept:
             _restore_moments(optimizer, parameters[name], kept)
     return position
+
+
+def _position(values: dict[str, Any]) -> Position:
+    rate = values.get("rate")
+    return Position(
+        step=int(values["step"]),
+        seconds=float(values["seconds"]),
+        best=float(values["best"]),
+        rate={name: float(value) for name, value in rate.items()} if rate else None,
+    )
 
 
 def _trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from rejoinder import calibration, checkpoint, evaluation, extras
 from rejoinder.config import ModelConfig, TrainConfig, to_mapping
 from rejoinder.data import read
-from rejoinder.errors import DataError
+from rejoinder.errors import ConfigError, DataError
 from rejoinder.evaluation import Report
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, examples
@@ -33,6 +34,8 @@ def train(
     settings: TrainConfig,
     style: TextFormat,
     init_model: Path | None = None,
+    given: Collection[str] = (),
+    skip_bad: bool = False,
     device: str = "cpu",
     command: str = "",
     tensorboard: bool = False,
@@ -41,16 +44,24 @@ def train(
     """Train a ranker on dialogue files and leave its best checkpoint in OUT/best.
 
     With `init_model` the weights, base, adapters and text format of that checkpoint are taken up;
-    it may be of another kind. Returns the dev report of the best checkpoint, None without `dev`.
+    it may be of another kind. Settings named in `given` were asked for; a ConfigError says which
+    of them that checkpoint contradicts. With `skip_bad` a bad line is said and left out. Returns
+    the dev report of the best checkpoint, None without `dev`.
     """
-    learned = training_examples((d for path in data for d in read(path)), settings.both_sides)
+
+    def reading(path: Path) -> Iterator[Dialogue]:
+        return read(path, bad=(lambda error: say(f"left out: {error}")) if skip_bad else None)
+
+    learned = training_examples((d for path in data for d in reading(path)), settings.both_sides)
     if not learned:
         raise DataError(
             f"{', '.join(map(str, data))}: no assistant message in it, so there is nothing to "
             "learn; expected dialogues in which the assistant says something"
         )
-    held = dev_examples(dev, settings) if dev else []
+    held = dev_examples(dev, reading(dev), settings) if dev else []
     ranker = _ranker(model, settings, style, init_model, say).to(device)
+    if init_model:
+        _check_inherited(init_model, ranker, model, style, given)
     origin = {
         "command": command,
         "data": [path.name for path in data],
@@ -94,6 +105,27 @@ def _ranker(
     return ranker
 
 
+def _check_inherited(
+    init_model: Path,
+    ranker: TextRanker,
+    model: ModelConfig,
+    style: TextFormat,
+    given: Collection[str],
+) -> None:
+    """Raise ConfigError if a setting that was asked for is not that of the model taken up."""
+    pairs: list[tuple[str, object, object]] = [
+        (name, model, ranker.config) for name in checkpoint.INHERITED
+    ]
+    pairs += [(field.name, style, ranker.tokens.style) for field in fields(TextFormat)]
+    for name, wanted, has in pairs:
+        if name in given and getattr(wanted, name) != getattr(has, name):
+            raise ConfigError(
+                f"{name} is {getattr(wanted, name)!r}, but {_name(init_model)} was made with "
+                f"{getattr(has, name)!r}, which goes with its weights; leave it out, or train "
+                "without --init-model"
+            )
+
+
 def _name(model: Path) -> str:
     """What people call a model: its run's name, where the folder is the run's `best`."""
     return model.parent.name if model.name == "best" else model.name
@@ -124,9 +156,9 @@ def training_examples(dialogues: Iterable[Dialogue], both_sides: bool) -> list[E
     return found
 
 
-def dev_examples(path: Path, settings: TrainConfig) -> list[Example]:
+def dev_examples(path: Path, dialogues: Iterable[Dialogue], settings: TrainConfig) -> list[Example]:
     """The examples to validate on; 20 candidates are drawn where the file has none."""
-    held = list(examples(read(path)))
+    held = list(examples(dialogues))
     if not held:
         raise DataError(
             f"{path}: no assistant message in it, so there is nothing to validate on; expected "

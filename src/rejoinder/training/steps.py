@@ -36,9 +36,8 @@ def loss_of(module: BiEncoder | PolyEncoder | CrossEncoder, batch: Batch, precis
     return ranking_loss(scores, batch.gold, batch.real) / len(batch.gold)
 
 
-SCALE_RATE = (
-    20.0  # a scale is learned as its logarithm, which Adam moves by about the rate per step
-)
+# A scale is learned as its logarithm, which Adam moves by about the learning rate per step.
+SCALE_RATE = 50.0
 
 
 def make_optimizer(

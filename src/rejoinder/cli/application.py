@@ -1,0 +1,29 @@
+"""What all commands share: the application, kinds of options, tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+app = App(name="rejoinder", help="Train, evaluate, and talk with dialogue rankers.")
+
+typed: list[str] = []  # the words of the command that is run, filled in by `main`
+
+Files = Annotated[list[Path], Parameter(consume_multiple=True)]
+Json = Annotated[bool, Parameter(name="--json", negative=())]
+Flag = Annotated[bool, Parameter(negative=())]
+Persona = Annotated[list[str] | None, Parameter(negative=())]
+
+
+def table(values: dict[str, Any]) -> str:
+    """Names and values in two columns."""
+
+    def shown(value: Any) -> str:
+        if isinstance(value, list):
+            return " to ".join(shown(one) for one in value)
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    width = max(map(len, values))
+    return "\n".join(f"{name:{width}}  {shown(value)}" for name, value in values.items())

@@ -1,0 +1,78 @@
+"""rejoinder chat: talk with a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyclopts.types import NonNegativeInt
+
+from rejoinder.cli.application import Flag, Json, Persona, app
+
+
+@app.command
+def chat(
+    *,
+    model: str = "persona-poly",
+    candidates: str | None = None,
+    index: Path | None = None,
+    rerank: str | None = None,
+    persona: Persona = None,
+    persona_file: Path | None = None,
+    no_persona: Flag = False,
+    max_history: NonNegativeInt = 0,
+    min_confidence: float = 0.0,
+    fallback: str | None = None,
+    repeat: Flag = False,
+    seed: int | None = None,
+    once: str | None = None,
+    json: Json = False,
+    device: str = "cpu",
+) -> None:
+    """Talk with a ranker that picks its replies out of many candidates.
+
+    Parameters
+    ----------
+    candidates
+        A file of replies or dialogues, `sample` (the default), or `convai2`.
+    index
+        A folder that `rejoinder index build` made, instead of candidates.
+    rerank
+        A second model, such as persona-cross, that orders the best 20 again.
+    persona
+        A sentence about who the model is; give it several times. A sample one if not given.
+    persona_file
+        A file of such sentences, one a line.
+    max_history
+        Newest messages to read; 0 = the whole conversation.
+    min_confidence
+        Below this probability the fallback text is said instead.
+    repeat
+        Let it say the same reply twice.
+    seed
+        Chooses the sample persona.
+    once
+        Answer this one message and stop.
+    json
+        With --once: print reply, confidence and candidates as one JSON object.
+    """
+    from rejoinder import talk
+
+    talk.chat(
+        talk.Wishes(
+            model=model,
+            candidates=candidates,
+            index=index,
+            rerank=rerank,
+            persona=tuple(persona or ()),
+            persona_file=persona_file,
+            no_persona=no_persona,
+            max_history=max_history,
+            min_confidence=min_confidence,
+            fallback=fallback,
+            repeat=repeat,
+            seed=seed,
+            device=device,
+        ),
+        once_text=once,
+        json=json,
+    )
