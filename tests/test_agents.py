@@ -75,3 +75,16 @@ def test_confidence_is_the_retriever_s(index: Index, make: Make) -> None:
     ranker.confidence = Confidence(0.1, (0.01, 0.02, 0.03))
     sure = RetrieveAgent(Index.build(ranker, TEXTS), ranker).respond(ASKED).confidence
     assert sure == pytest.approx(ranker.rank(ASKED, TEXTS).confidence, abs=1e-5)
+
+
+def test_confidence_is_in_the_reply_that_is_said(make: Make) -> None:
+    """The best was said already, so the second best is as sure as it would be without it."""
+    ranker = make(kind="poly")
+    ranker.confidence = Confidence(0.1, (0.2, 0.2, 0.0))
+    agent = RetrieveAgent(Index.build(ranker, TEXTS), ranker)
+    first = agent.respond(ASKED)
+    later = Dialogue((Message("assistant", first.text), *ASKED.messages), ASKED.persona)
+    second = RetrieveAgent(agent.index, ranker, max_history=1).respond(later)
+    left = [text for text in TEXTS if text != first.text]
+    assert second.confidence == pytest.approx(ranker.rank(ASKED, left).confidence, abs=1e-5)
+    assert second.confidence != first.confidence

@@ -193,7 +193,7 @@ def initialised(
 ) -> tuple[TextRanker, TextRanker, list[str]]:
     before = make(**old)
     checkpoint.save(before, tmp_path / "old")
-    after, fresh = checkpoint.initialise(tmp_path / "old", replace(before.config, **new))
+    after, fresh, _ = checkpoint.initialise(tmp_path / "old", replace(before.config, **new))
     return before, after, fresh
 
 
@@ -263,13 +263,38 @@ def test_both_towers_are_taken_up(make: Make, tmp_path: Path) -> None:
 
 def test_shapes_that_differ_are_not_taken_up(make: Make, tmp_path: Path) -> None:
     old = {"kind": "poly", "poly": "codes", "codes": 4}
+    before, after, _ = initialised(make, tmp_path, old, {"codes": 5})
+    assert after.config.codes == 4  # what a model of the same kind has, where nobody asks otherwise
+    wanted = replace(before.config, codes=5)
     with pytest.raises(CheckpointError, match=r"codes has shape \(4, 16\), expected \(5, 16\)"):
-        initialised(make, tmp_path, old, {"codes": 5})
+        checkpoint.initialise(tmp_path / "old", wanted, given=["codes"])
+
+
+def test_what_is_left_behind_is_named(make: Make, tmp_path: Path) -> None:
+    checkpoint.save(make(kind="poly", poly="codes", towers="separate"), tmp_path / "old")
+    wanted = ModelConfig(kind="cross")
+    _, _, left = checkpoint.initialise(tmp_path / "old", wanted)
+    assert left == ["candidate_encoder", "codes"]
+    poly = ModelConfig(kind="poly", poly="all")
+    ranker, _, left = checkpoint.initialise(tmp_path / "old", poly)
+    assert (ranker.config.poly, left) == ("codes", [])
+    ranker, _, left = checkpoint.initialise(tmp_path / "old", poly, given=["poly"])
+    assert (ranker.config.poly, left) == ("all", ["codes"])
+
+
+def test_pooling_goes_with_the_weights(make: Make, tmp_path: Path) -> None:
+    checkpoint.save(make(kind="bi", pooling="first"), tmp_path / "old")
+    ranker, _, _ = checkpoint.initialise(tmp_path / "old", ModelConfig(kind="poly"))
+    assert ranker.config.pooling == "first"
+    ranker, _, _ = checkpoint.initialise(
+        tmp_path / "old", ModelConfig(kind="poly", pooling="mean"), given=["pooling"]
+    )
+    assert ranker.config.pooling == "mean"
 
 
 def test_initialising_takes_up_the_text_format(make: Make, saved: Path) -> None:
     change(saved, text={"user_mark": "U", "max_context": 30})
-    ranker, _ = checkpoint.initialise(saved, ModelConfig(kind="bi"))
+    ranker, _, _ = checkpoint.initialise(saved, ModelConfig(kind="bi"))
     assert (ranker.tokens.style.user_mark, ranker.tokens.style.max_context) == ("U", 30)
 
 

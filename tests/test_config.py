@@ -51,7 +51,7 @@ def test_plain_values_fill_settings() -> None:
         ({"betas": 0.9}, r"betas is 0\.9; expected tuple"),
         ({"betas": [0.9]}, r"betas is \[0\.9\]; expected tuple"),
         ({"betas": [0.9, "x"]}, "betas is 'x'; expected float"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'; known: adamw, adamax"),
+        ({"optimizer": "adam"}, "optimizer is 'adam'; known: adamw, adamax, sgd"),
         ({"optimizer": ["adamw"]}, r"optimizer is \['adamw'\]; known: adamw, adamax"),
     ],
 )
@@ -72,7 +72,7 @@ def test_plain_values_that_cannot_be(values: dict[str, Any], message: str) -> No
         (ModelConfig, {"lora_alpha": 0}, "lora_alpha is 0; expected at least 1"),
         (ModelConfig, {"scale": 0.0}, r"scale is 0\.0; expected more than 0"),
         (ModelConfig, {"dropout": 1.0}, r"dropout is 1\.0; expected 0 up to"),
-        (TrainConfig, {"schedule": "cosine"}, "schedule is 'cosine'; known: linear, plateau"),
+        (TrainConfig, {"schedule": "sine"}, "schedule is 'sine'; known: linear, cosine, inverse"),
         (TrainConfig, {"batch_size": 0}, "batch_size is 0; expected at least 1"),
         (TrainConfig, {"lr": -1.0}, r"lr is -1\.0; expected at least 0"),
         (TrainConfig, {"clip": -1.0}, r"clip is -1\.0; expected at least 0"),

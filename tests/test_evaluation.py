@@ -17,6 +17,7 @@ from rejoinder.errors import DataError
 from rejoinder.evaluation import (
     Progress,
     Report,
+    dialogue_numbers,
     evaluate,
     judge,
     rank_among,
@@ -26,7 +27,7 @@ from rejoinder.evaluation import (
 )
 from rejoinder.metrics import word_f1
 from rejoinder.ranker import TextRanker
-from rejoinder.schema import Dialogue, Example
+from rejoinder.schema import Dialogue, Example, Message, Role, examples
 
 Make = Callable[..., TextRanker]
 
@@ -133,13 +134,13 @@ def test_a_model_that_gives_no_number_is_never_right() -> None:
 
 def test_a_candidate_named_twice_counts_once() -> None:
     (judged,) = judge(TABLE, [example("bad", ["bad", "best tea", "bad", "best tea", "tea"])])
-    assert judged.candidates == ("bad", "best tea", "tea")
+    assert judged.candidates == 3
     assert judged.rank == 3
 
 
 def test_a_right_reply_that_is_missing_is_added() -> None:
     (judged,) = judge(TABLE, [example(["bad", "worse"], ["tea", "best tea"])])
-    assert judged.candidates == ("tea", "best tea", "bad")
+    assert judged.candidates == 3
     assert judged.rank == 3
 
 
@@ -148,7 +149,7 @@ def test_any_of_several_right_replies_will_do() -> None:
     (judged,) = judge(TABLE, [example(replies, ["bad", "best tea", "good tea"])])
     assert (judged.rank, judged.top) == (1, "best tea")
     (judged,) = judge(TABLE, [example(replies, ["best tea", "good tea"])])
-    assert judged.candidates == ("best tea", "good tea")
+    assert judged.candidates == 2
 
 
 def test_f1_is_of_the_reply_that_was_said_with_the_best_right_one() -> None:
@@ -247,3 +248,15 @@ def test_without_persona_only_the_persona_is_gone(dialogues: list[Dialogue]) -> 
     for old, new in zip(examples, without_persona(examples), strict=True):
         assert (new.replies, new.candidates) == (old.replies, old.candidates)
         assert new.context == Dialogue(old.context.messages)
+
+
+def test_examples_of_one_dialogue_have_one_number() -> None:
+    def talk(persona: str, *said: str) -> Dialogue:
+        roles: list[Role] = ["user", "assistant"] * 3
+        messages = tuple(Message(role, text) for role, text in zip(roles, said, strict=False))
+        return Dialogue(messages, (persona,))
+
+    first = talk("i am a .", "hi", "hello", "bye", "see you")
+    dialogues = [first, talk("i am b .", "hi", "hello", "bye", "see you"), first, first]
+    assert dialogue_numbers(list(examples(dialogues))) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert dialogue_numbers([]) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rejoinder.errors import RejoinderError
-from rejoinder.files import check_replaceable, whole_folder, write_bytes, write_text
+from rejoinder.files import check_replaceable, recover, whole_folder, write_bytes, write_text
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
 
@@ -135,3 +135,26 @@ def test_text_is_utf8_and_replaces_the_old_file(tmp_path: Path) -> None:
     assert target.read_bytes() == "grüße\n".encode()
     assert target.stat().st_mode & 0o777 == 0o644
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_what_a_killed_process_put_aside_comes_back(tmp_path: Path) -> None:
+    """Killed between the two renames: the old folder is aside, the new one has no name yet."""
+    fill(tmp_path / ".out.old.a1b2c3d4" / "old", "one")
+    fill(tmp_path / ".out.zzzz_999", "two")
+    fill(tmp_path / ".out.backup", "mine")
+    fill(tmp_path / "other", "mine too")
+    before = {name: text for name, text in tree(tmp_path).items() if "mine" in text}
+    recover(tmp_path / "out")
+    found = tree(tmp_path)
+    assert found.pop("out/sub/a") == "one"
+    assert {name: text for name, text in found.items() if "mine" in text} == before
+    assert not list(tmp_path.glob(".out.old*"))
+    assert not list(tmp_path.glob(".out.zzzz*"))
+
+
+def test_recovering_leaves_a_whole_folder_alone(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "new")
+    fill(tmp_path / ".out.old.a1b2c3d4" / "old", "old")
+    recover(tmp_path / "out")
+    assert tree(tmp_path)["out/sub/a"] == "new"
+    assert not list(tmp_path.glob(".out.*"))

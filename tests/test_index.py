@@ -46,14 +46,21 @@ def test_blocks_change_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(index.scores(context), whole)
 
 
-@pytest.mark.parametrize("poly", ["codes", "all"])
-def test_bf16_stays_near_and_its_best_are_put_in_exact_order(make: Make, poly: str) -> None:
-    ranker = make(kind="poly", poly=poly)
+@pytest.mark.parametrize(
+    "shape",
+    [{"poly": "codes"}, {"poly": "all"}, {"poly": "codes", "attention": "multihead"}],
+    ids=["codes", "all", "multihead"],
+)
+def test_bf16_stays_near_and_its_best_are_put_in_exact_order(
+    make: Make, shape: dict[str, str]
+) -> None:
+    ranker = make(kind="poly", **shape)
     rough = Index.build(ranker, TEXTS, precision="bf16")
     exact = ranker.scores(ASKED, TEXTS)
     context = ranker.encode_contexts([ASKED])
     scale = float(exact.abs().max())
-    torch.testing.assert_close(rough.scores(context), exact, atol=0.03 * scale, rtol=0)
+    near = 0.1 if "attention" in shape else 0.03  # projections round once more
+    torch.testing.assert_close(rough.scores(context), exact, atol=near * scale, rtol=0)
     scores = rough.search(ASKED, 10).scores
     assert list(scores) == sorted(scores, reverse=True)
 

@@ -148,6 +148,19 @@ def test_bf16_is_near_fp32(
     assert 0 < (rough - exact).abs().max() < 0.03 * exact.abs().max()
 
 
+@pytest.mark.parametrize("shape", ["bi", "poly", "multihead", "cross"])
+def test_a_halved_copy_is_near_and_leaves_the_original(
+    make: Make, shape: str, dialogues: list[Dialogue], replies: list[str]
+) -> None:
+    multihead = {"kind": "poly", "poly": "codes", "attention": "multihead"}
+    ranker = make(**(multihead if shape == "multihead" else {"kind": shape}))
+    exact = ranker.scores(dialogues[1], replies)
+    rough = ranker.halved().scores(dialogues[1], replies)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).abs().max() < 0.05 * exact.abs().max()
+    assert ranker.scores(dialogues[1], replies).equal(exact)
+
+
 def test_dropout_is_off_when_scoring(
     make: Make, dialogues: list[Dialogue], replies: list[str]
 ) -> None:

@@ -183,3 +183,16 @@ def test_training_by_function_call(base: Path, data: Path, tmp_path: Path) -> No
 def test_an_unknown_setting_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         tasks.split_settings({"epoch": 3})
+
+
+def test_two_models_on_the_same_candidates(model: Path, data: Path) -> None:
+    found = tasks.compare(model, "bm25", data, limit=12)
+    assert list(found) == ["hits@1", "mrr"]
+    one = found["hits@1"]
+    assert one.a == tasks.evaluate(model, data, limit=12).hits_at_1
+    assert one.b == tasks.evaluate("bm25", data, limit=12).hits_at_1
+    assert one.low <= one.difference <= one.high
+    turned = tasks.compare("bm25", model, data, limit=12)["mrr"]
+    assert turned.difference == pytest.approx(-found["mrr"].difference)
+    same = tasks.compare(model, model, data, limit=12)["mrr"]
+    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)

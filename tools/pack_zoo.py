@@ -18,6 +18,8 @@ from rejoinder import checkpoint, zoo
 from rejoinder.files import write_text
 
 LICENCE = (
+    "It knows small talk in English between two people with a persona. It is no good for facts, "
+    "other languages, or a trade with words of its own; train on dialogues of that place. "
     "Licence: Apache-2.0, like the base. Data: ConvAI2 / Persona-Chat, CC BY 4.0 (Zhang et al. "
     "2018; Dinan et al. 2019); the development set is Persona-Chat's test dialogues with 19 wrong "
     "candidates drawn at random, so hits@1 here is not the official ConvAI2 number."
@@ -30,7 +32,7 @@ def weights(run: Path, name: str) -> None:
     ranker = checkpoint.load(folder, trainable=True)
     training = checkpoint.read_config(folder)["training"]
     text = checkpoint.card_of(folder).replace(f"# {run.name}", f"# {name}", 1)
-    text = text.replace("`rejoinder chat --model FOLDER`", f"`rejoinder chat --model {name}`")
+    text = text.replace(" FOLDER`", f" {name}`")
     checkpoint.save(
         ranker, zoo.HERE / name, card=f"{text}\n{LICENCE}\n", training=training, dtype=torch.float16
     )

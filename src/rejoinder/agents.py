@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+from rejoinder.confidence import Crowd
 from rejoinder.index import CandidateIndex
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Reply, Scored
@@ -19,7 +20,7 @@ class Agent(Protocol):
 
 
 class RetrieveAgent:
-    """Says the best candidate of an index that was not said yet.
+    """Says the best candidate of an index that nobody said yet, neither it nor the user.
 
     With `reranker` the `keep` best are put in a new order by it. The confidence is always that of
     the ranker behind the index: it has seen the whole pool. `max_history` is the number of newest
@@ -57,12 +58,19 @@ class RetrieveAgent:
         ]
         fresh = [one for one in listed if _key(one.text) not in said] or listed
         fresh = fresh[: self.keep]
+        sure = self._confidence(fresh, found.crowd)
         if self.reranker:
             scores = self.reranker.scores(seen, [one.text for one in fresh]).tolist()
             fresh = [Scored(one.text, score) for one, score in zip(fresh, scores, strict=True)]
             fresh.sort(key=lambda one: -one.score)
-        sure = self.ranker.confidence.of(found.crowd) if self.ranker.confidence else None
         return Reply(fresh[0].text, sure, tuple(fresh))
+
+    def _confidence(self, fresh: list[Scored], pool: Crowd) -> float | None:
+        """Of the best that may still be said, as if those said already were not in the pool."""
+        if self.ranker.confidence is None:
+            return None
+        best, second = fresh[0].score, fresh[min(1, len(fresh) - 1)].score
+        return self.ranker.confidence.of(Crowd(best, second, pool.mean, pool.spread))
 
 
 def _key(text: str) -> str:

@@ -33,20 +33,3 @@ def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         batch.append(i)
     if batch:
         yield batch
-
-
-def shuffled_buckets(
-    lengths: Sequence[int], size: int, generator: torch.Generator, spread: int = 32
-) -> list[list[int]]:
-    """One epoch's batches of `size` rows: random rows, alike in length within a batch.
-
-    Rows are shuffled, cut into groups of `spread` batches, sorted by length inside a group, and the
-    batches of all groups are shuffled. The last batch may be smaller.
-    """
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    batches: list[list[int]] = []
-    for start in range(0, len(order), size * spread):
-        group = sorted(order[start : start + size * spread], key=lambda i: lengths[i])
-        batches += [group[i : i + size] for i in range(0, len(group), size)]
-    mixed = torch.randperm(len(batches), generator=generator).tolist()
-    return [batches[i] for i in mixed]

@@ -7,7 +7,7 @@ that the answer "none of these" has its share. What is fitted is whether the top
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from rejoinder.schema import Example
 SIZES = (20, 100, 1000, 10_000)  # candidates in a pool; those larger than the data are left out
 CROSS_SIZES = (5, 10, 20)  # a cross-encoder reads every pair: small pools only
 LIMIT, CROSS_LIMIT = 1000, 300  # examples that are enough, the first ones
+MOST_TEXTS = 12_000  # that pools are drawn from: enough for the largest
 Progress = Callable[[int, int], None]
 
 
@@ -59,14 +60,16 @@ def fit_and_report(
     ranker: TextRanker,
     examples: Sequence[Example],
     *,
+    others: Sequence[Example] = (),
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Calibrated:
     """Fit on all pools; measure by fitting on one half of the examples and asking the other.
 
-    Raises DataError with fewer than 20 distinct replies.
+    `others` are examples whose replies only fill the pools. Raises DataError with fewer than 20
+    distinct replies.
     """
-    asked = ask(ranker, examples, seed=seed, progress=progress)
+    asked = ask(ranker, examples, others=others, seed=seed, progress=progress)
     half = np.arange(len(asked.right)) < len(asked.right) // 2
     trial = fit(asked.features[half], asked.right[half])
     sure = np.array([trial.of_features(row) for row in asked.features[~half]])
@@ -83,18 +86,23 @@ def ask(
     ranker: TextRanker,
     examples: Sequence[Example],
     *,
+    others: Sequence[Example] = (),
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Asked:
-    """Score pools of candidates drawn from the examples' replies and candidates."""
-    texts = list(
-        dict.fromkeys(text for one in examples for text in (*one.replies, *one.candidates))
-    )
+    """Score pools of candidates drawn from the replies and candidates of all examples given."""
+    known = _texts(examples)
+    if not ranker.is_cross:  # its pools are small
+        for text in _texts(others):
+            if len(known) >= MOST_TEXTS:
+                break
+            known.setdefault(text, len(known))
+    texts = list(known)
     if len(texts) < 20:
         raise DataError(
             f"{len(texts)} distinct replies are too few to calibrate on; expected 20 or more"
         )
-    pools = [_pools(one, texts, ranker.is_cross, seed, i) for i, one in enumerate(examples)]
+    pools = [_pools(one, known, ranker.is_cross, seed, i) for i, one in enumerate(examples)]
     rows, right, present, sizes = [], [], [], []
     for number, (example, drawn) in enumerate(
         zip(examples, _scored(ranker, examples, pools, texts), strict=True)
@@ -110,19 +118,24 @@ def ask(
     return Asked(np.array(rows), np.array(right), np.array(present), np.array(sizes))
 
 
+def _texts(examples: Sequence[Example]) -> dict[str, int]:
+    """Distinct replies and candidates, with their numbers."""
+    found = dict.fromkeys(text for one in examples for text in (*one.replies, *one.candidates))
+    return {text: number for number, text in enumerate(found)}
+
+
 def _pools(
-    example: Example, texts: Sequence[str], small: bool, seed: int, number: int
+    example: Example, known: Mapping[str, int], small: bool, seed: int, number: int
 ) -> list[list[int]]:
     """Candidate numbers of one example's pools, half of them without any right reply."""
     chance = random.Random(f"{seed} {number}")
-    gold = texts.index(example.reply) if chance.random() < 0.5 else None
+    gold = known[example.reply] if chance.random() < 0.5 else None
+    right = {known[reply] for reply in example.replies}
     pools = []
     for size in CROSS_SIZES if small else SIZES:
-        if size > len(texts):
+        if size > len(known):
             break
-        drawn = [
-            i for i in chance.sample(range(len(texts)), size) if texts[i] not in example.replies
-        ]
+        drawn = [i for i in chance.sample(range(len(known)), size) if i not in right]
         if gold is not None:
             drawn[-1:] = [gold]
         pools.append(drawn)
@@ -134,24 +147,21 @@ def _scored(
     examples: Sequence[Example],
     pools: Sequence[Sequence[list[int]]],
     texts: Sequence[str],
-) -> list[list[tuple[list[int], NDArray[np.float32]]]]:
+) -> Iterator[list[tuple[list[int], NDArray[np.float32]]]]:
     contexts = [example.context for example in examples]
     if ranker.is_cross:
         lists = [[texts[i] for pool in drawn for i in pool] for drawn in pools]
         found = ranker.score_many(contexts, lists)
-        answered = []
         for drawn, scores in zip(pools, found, strict=True):
             parts = scores.split([len(pool) for pool in drawn])
-            answered.append([(p, s.numpy()) for p, s in zip(drawn, parts, strict=True)])
-        return answered
+            yield [(pool, part.numpy()) for pool, part in zip(drawn, parts, strict=True)]
+        return
     vectors = ranker.encode_candidates(texts)
-    answered = []
     for context, drawn in zip(contexts, pools, strict=True):
         codes = ranker.encode_contexts([context])
-        answered.append(
-            [(pool, ranker.score(codes, vectors[torch.tensor(pool)])[0].numpy()) for pool in drawn]
-        )
-    return answered
+        yield [
+            (pool, ranker.score(codes, vectors[torch.tensor(pool)])[0].numpy()) for pool in drawn
+        ]
 
 
 def expected_error(

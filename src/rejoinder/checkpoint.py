@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -127,24 +127,30 @@ def load(folder: Path, *, trainable: bool = False) -> TextRanker:
     return ranker
 
 
+# What goes with the weights of a checkpoint that training starts from, and what only with those of
+# the same kind, where nothing else is asked for.
 INHERITED = ("base", "base_sha256", "towers", "normalise", "lora", "lora_alpha")
+OF_A_KIND = ("poly", "codes", "attention", "heads", "head")
 
 
-def initialise(folder: Path, config: ModelConfig) -> tuple[TextRanker, list[str]]:
+def initialise(
+    folder: Path, config: ModelConfig, given: Collection[str] = ()
+) -> tuple[TextRanker, list[str], list[str]]:
     """A trainable ranker of `config`'s kind with the weights of a checkpoint of any kind.
 
-    Base, adapters, towers and text format are the checkpoint's; a cross-encoder takes the context
-    tower. Returns the ranker and the names of weights that the checkpoint does not have.
+    Base, adapters, towers and text format are the checkpoint's; so are the pooling and, for the
+    same kind, its shape, but for settings in `given`. A cross-encoder takes the context tower.
+    Returns the ranker, the names of weights that the checkpoint does not have, and of those that it
+    has but the ranker has no place for.
     """
     folder = resolve(folder)
     old, style, _, _ = _settings(folder)
-    ranker = fresh(
-        replace(config, **{name: getattr(old, name) for name in INHERITED}),
-        style,
-        trainable=True,
-    )
+    same = (*INHERITED, "pooling", *(OF_A_KIND if old.kind == config.kind else ()))
+    taken_up = {name: getattr(old, name) for name in same if name in INHERITED or name not in given}
+    ranker = fresh(replace(config, **taken_up), style, trainable=True)
     target = {plain_name(name): tensor for name, tensor in ranker.module.state_dict().items()}
     taken = {}
+    left = []
     for name, weight in _read_weights(folder / "model.safetensors").items():
         tower, _, rest = name.partition(".")
         here = {"context_encoder": "encoder"} if config.kind == "cross" else {}
@@ -153,12 +159,14 @@ def initialise(folder: Path, config: ModelConfig) -> tuple[TextRanker, list[str]
         new = f"{here.get(tower, tower)}.{rest}" if rest else tower
         if new in target:
             taken[new] = weight
+        else:
+            left.append(tower if tower == "candidate_encoder" else name)
     _check_shapes(taken, target, folder)
     with torch.no_grad():
         for name, weight in taken.items():
             target[name].copy_(weight)
     own = set(state(ranker.module, only_adapters=old.lora > 0))
-    return ranker, sorted(own - set(taken))
+    return ranker, sorted(own - set(taken)), sorted(set(left))
 
 
 def resolve(folder: Path) -> Path:

@@ -88,30 +88,38 @@ class TrainConfig:
     """Minutes of training, over all resumed parts; 0 = no limit."""
     batch_size: int = 64
     """Contexts per optimizer step; each reply is a candidate for all of them."""
+    update_every: int = 1
+    """Batches whose gradients are summed up before a step."""
+    max_tokens: int = 8192
+    """Tokens encoded at once, padding included: bounds the memory, whatever the batch size."""
     negatives: int = 0
     """Candidates drawn beside the batch's own; of a cross-encoder per context, 0 = 3."""
     candidates: Literal["batch", "inline"] = "batch"
     """Candidates of the batch (cross: drawn ones), or each example's own list."""
     lr: float = 1e-3
     """Peak learning rate."""
-    optimizer: Literal["adamw", "adamax"] = "adamw"
+    optimizer: Literal["adamw", "adamax", "sgd"] = "adamw"
     """What moves the weights."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Of the optimizer."""
+    """Of adamw and adamax."""
     eps: float = 1e-8
-    """Of the optimizer."""
+    """Of adamw and adamax."""
+    momentum: float = 0.0
+    """Of sgd."""
     weight_decay: float = 0.01
     """Of the optimizer."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 = any."""
-    schedule: Literal["linear", "plateau", "constant"] = "linear"
-    """Learning rate after warm-up: down to 0, down when dev stands still, or as it is."""
+    schedule: Literal["linear", "cosine", "inverse-sqrt", "plateau", "constant"] = "linear"
+    """Learning rate after warm-up: down to 0, or when dev stands still (plateau), or as it is."""
     warmup: int = 50
     """Optimizer steps in which the learning rate rises from 0."""
     patience: int = 0
     """Plateau: validations without progress before the rate falls."""
     decay: float = 0.4
     """Plateau: factor on the rate."""
+    shuffle: bool = True
+    """Examples in a new order each epoch, or as in the files."""
     both_sides: bool = False
     """Learn the user's messages too, roles swapped, with partner_persona."""
     drop_persona: float = 0.1
@@ -121,9 +129,19 @@ class TrainConfig:
     precision: Literal["bf16", "fp32"] = "bf16"
     """Products in 16 bits and weights in 32, or all in 32."""
     eval_every: int = 0
-    """Optimizer steps between validations; 0 = once an epoch."""
+    """Optimizer steps between validations; 0 = as the other two say, or once an epoch."""
+    eval_epochs: float = 0.0
+    """Epochs between validations, such as 0.5."""
+    eval_minutes: float = 0.0
+    """Minutes of training between validations; where they fall hangs on the machine."""
     eval_limit: int = 1000
     """Dev examples per validation, spread evenly over the file; 0 = all."""
+    metric: Literal["hits@1", "hits@5", "hits@10", "mrr", "f1", "mean_rank"] = "hits@1"
+    """What the best checkpoint is the best in."""
+    stop_after: int = 0
+    """Validations in a row without progress that end training; 0 = none do."""
+    log_every: int = 10
+    """Optimizer steps between two lines of progress."""
     save_every: int = 50
     """Optimizer steps between saves that training can resume from."""
     seed: int = 0

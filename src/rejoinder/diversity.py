@@ -19,12 +19,14 @@ def diverse(scores: Tensor, likeness: Tensor, k: int, balance: float = BALANCE) 
     """
     spread = (scores.max() - scores.min()).clamp(min=1e-9)
     worth = (scores - scores.min()) / spread
-    left = list(range(len(scores)))
+    near = torch.full_like(worth, -torch.inf)  # likeness to the nearest that was chosen
     chosen: list[int] = []
-    while left and len(chosen) < k:
-        near = likeness[left][:, chosen].amax(1) if chosen else torch.zeros(len(left))
-        gain = balance * worth[left] - (1 - balance) * near
-        chosen.append(left.pop(int(gain.argmax())))
+    while len(chosen) < min(k, len(scores)):
+        unlike = near if chosen else torch.zeros_like(near)
+        gain = balance * worth - (1 - balance) * unlike
+        gain[chosen] = -torch.inf
+        chosen.append(int(gain.argmax()))
+        near = torch.maximum(near, likeness[:, chosen[-1]])
     return chosen
 
 

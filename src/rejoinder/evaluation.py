@@ -38,10 +38,10 @@ class Judged:
     """One example after scoring: where the best right reply came, and what stood first."""
 
     example: Example
-    candidates: tuple[str, ...]
-    scores: tuple[float, ...]
+    candidates: int  # how many there were
     rank: int
     top: str
+    score: float  # of what stood first
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _judge_one(example: Example, candidates: list[str], scores: Tensor) -> Judge
     best = np.flatnonzero(~(values < values.max())).tolist()  # all of them if one is NaN
     wrong = [i for i in best if not right[i]]
     top = min(candidates[i] for i in wrong or best)
-    return Judged(example, tuple(candidates), tuple(values.tolist()), rank, top)
+    return Judged(example, len(candidates), rank, top, float(values.max()))
 
 
 def summarise(judged: Sequence[Judged], seconds: float) -> Report:
@@ -149,7 +149,7 @@ def summarise(judged: Sequence[Judged], seconds: float) -> Report:
         low=low,
         high=high,
         examples=len(judged),
-        candidates=float(np.mean([len(one.candidates) for one in judged])),
+        candidates=float(np.mean([one.candidates for one in judged])),
         seconds=seconds,
     )
 
@@ -184,6 +184,17 @@ def redraw(examples: Sequence[Example], count: int, seed: int = 0) -> list[Examp
         chance.shuffle(listed)
         drawn.append(Example(example.context, example.replies, tuple(listed)))
     return drawn
+
+
+def dialogue_numbers(examples: Sequence[Example]) -> list[int]:
+    """Which dialogue each example is of: it goes on as long as messages are only added."""
+    numbers = [0] * len(examples)
+    for i in range(1, len(examples)):
+        before, now = examples[i - 1].context, examples[i].context
+        start = now.messages[: len(before.messages)]
+        goes_on = (now.persona, start) == (before.persona, before.messages)
+        numbers[i] = numbers[i - 1] + (not goes_on or len(now.messages) == len(start))
+    return numbers
 
 
 def without_persona(examples: Sequence[Example]) -> list[Example]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -79,6 +80,20 @@ def _swap(folder: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Undo what a process that was killed inside `whole_folder` left: an old folder put aside.
+
+    Only for a folder that nobody else is writing now.
+    """
+    ours = re.compile(rf"\.{re.escape(target.name)}\.(old\.)?[a-z0-9_]{{8}}")  # of mkdtemp
+    left = [f for f in target.parent.glob(f".{target.name}.*") if ours.fullmatch(f.name)]
+    for folder in left:
+        if not target.exists() and (folder / "old").is_dir():
+            (folder / "old").rename(target)
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:

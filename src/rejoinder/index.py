@@ -36,7 +36,8 @@ from rejoinder.ranker import Precision, TextRanker
 from rejoinder.schema import Dialogue
 
 Progress = Callable[[int, int], None]
-BLOCK = 8192  # candidates scored at once: 8192 x 384 bf16 products stay in a processor's cache
+BLOCK = 2048  # candidates scored at once: their products with all codes stay in the cache
+ROUNDED = 256  # of a bf16 index, candidates that are scored again in fp32
 PART = 16384  # candidates encoded between two saves of an interrupted build
 FILES = ("index.json", "candidates.jsonl", "vectors.safetensors")
 NO_VECTORS = (
@@ -72,7 +73,7 @@ class Index:
     ) -> None:
         self.ranker = ranker
         self.texts = list(texts)
-        self.vectors = vectors  # (N, D) fp32 or bf16
+        self.vectors = vectors.to(ranker.device)  # (N, D) fp32 or bf16
         self.source = source
         self._known = set(self.texts)
 
@@ -165,11 +166,13 @@ class Index:
     def search_encoded(self, context: Encoded, k: int = 10) -> Found:
         """The k best for one context's codes (1, M, D); the earlier of two equal ones first."""
         scores = self.scores(context)
-        best = scores.topk(min(max(k, 2), len(scores)), sorted=True)
+        rounded = self.vectors.dtype == torch.bfloat16
+        most = max(8 * k, ROUNDED) if rounded else max(k, 2)
+        best = scores.topk(min(most, len(scores)), sorted=True)
         numbers = best.indices
         exact = best.values
-        if self.vectors.dtype == torch.bfloat16:  # order the best again, without rounded products
-            exact = self._score(context, self.vectors[numbers].float())
+        if rounded:  # products in bf16 are near, not exact: score the best again
+            exact = self._score(context, self.vectors[numbers.to(self.vectors.device)].float())
         order = sorted(range(len(numbers)), key=lambda i: (-float(exact[i]), int(numbers[i])))
         second = order[1] if len(order) > 1 else order[0]
         crowd = Crowd(
@@ -210,7 +213,7 @@ class _Parts:
         for start in range(0, len(self.texts), PART):
             texts = self.texts[start : start + PART]
             file = self.folder / f"{start}.safetensors" if self.folder else None
-            vectors = _kept(file, len(texts))
+            vectors = _kept(file, len(texts), self.encoder.device)
             if vectors is None:
                 vectors = self.encoder.encode_candidates(
                     texts, _shifted(progress, start, len(self.texts))
@@ -253,14 +256,14 @@ def _unwritable(file: Path, error: Exception) -> RejoinderError:
     )
 
 
-def _kept(file: Path | None, size: int) -> Tensor | None:
+def _kept(file: Path | None, size: int, device: torch.device) -> Tensor | None:
     if file is None or not file.is_file():
         return None
     try:
         vectors = load_file(file)["vectors"]
     except (SafetensorError, KeyError, OSError):
         return None
-    return vectors if len(vectors) == size else None
+    return vectors.to(device) if len(vectors) == size else None
 
 
 def _read_texts(file: Path) -> list[str]:

@@ -88,7 +88,7 @@ class TextRanker:
             self.save_pretrained(Path(folder) / "model")
             try:
                 address = hub.create_repo(repository, private=private, exist_ok=True)
-                hub.upload_folder(repo_id=repository, folder_path=Path(folder) / "model")
+                hub.upload_folder(repo_id=address.repo_id, folder_path=Path(folder) / "model")
             # The hub client raises a dozen unrelated kinds of errors, all with a text.
             except Exception as error:
                 reason = str(error).split("\n")[0][:200]

@@ -10,6 +10,7 @@ from pathlib import Path
 from rejoinder import candidates, tasks
 from rejoinder.agents import RetrieveAgent
 from rejoinder.chat import ChatOptions, once, run_chat
+from rejoinder.chat.persona import plain_lines
 from rejoinder.data import read
 from rejoinder.data.files import numbered_lines
 from rejoinder.errors import ConfigError, DataError
@@ -42,7 +43,7 @@ def chat(wishes: Wishes, once_text: str | None = None, json: bool = False) -> No
     options = ChatOptions(  # first, so that a wrong file or number is told before the model loads
         persona=persona_of(wishes),
         min_confidence=wishes.min_confidence,
-        **({"fallback": wishes.fallback} if wishes.fallback else {}),
+        **({} if wishes.fallback is None else {"fallback": wishes.fallback}),
     )
     agent = agent_of(wishes)
     if wishes.min_confidence and agent.ranker.confidence is None:
@@ -82,7 +83,7 @@ def persona_of(wishes: Wishes) -> tuple[str, ...]:
     if wishes.no_persona:
         return ()
     if wishes.persona:
-        return wishes.persona
+        return tuple(one for text in wishes.persona for one in plain_lines(text))
     if wishes.persona_file:
         return read_persona(wishes.persona_file)
     return sample_persona(wishes.seed)
@@ -90,8 +91,7 @@ def persona_of(wishes: Wishes) -> tuple[str, ...]:
 
 def read_persona(file: Path) -> tuple[str, ...]:
     """One sentence a line; `your persona:` before it is allowed."""
-    lines = (line.strip().removeprefix("your persona:") for _, line in numbered_lines(file))
-    found = tuple(line.strip() for line in lines if line.strip())
+    found = tuple(one for _, line in numbered_lines(file) for one in plain_lines(line))
     if not found:
         raise DataError(f"{file}: only blank lines; expected a persona, one sentence a line")
     return found

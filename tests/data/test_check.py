@@ -48,10 +48,17 @@ def test_lengths_in_words(path: Path) -> None:
     assert check(path).reply_words == {"50%": 1, "90%": 2, "99%": 2, "all": 2}
 
 
-@pytest.mark.parametrize(("limit", "cut"), [(0, 6), (1, 5), (2, 3), (5, 3), (6, 0)])
+@pytest.mark.parametrize(("limit", "cut"), [(0, 6), (1, 5), (2, 3), (5, 1), (6, 0)])
 def test_contexts_that_would_be_cut(path: Path, limit: int, cut: int) -> None:
     found = check(path, measure=lambda text: len(text.split()), max_context=limit)
     assert (found.too_long, found.max_context) == (cut, limit)
+
+
+@pytest.mark.parametrize(("limit", "cut"), [(0, 5), (1, 1), (2, 0)])
+def test_replies_that_would_be_cut(path: Path, limit: int, cut: int) -> None:
+    found = check(path, measure=lambda text: len(text.split()), max_reply=limit)
+    assert (found.replies_too_long, found.max_reply) == (cut, limit)
+    assert f"{cut} replies over {limit}" in found.as_text()
 
 
 def test_tokens_are_estimated_from_words() -> None:

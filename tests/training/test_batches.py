@@ -55,11 +55,12 @@ TWENTY = [
 ]
 
 
-def test_a_source_measures_contexts_and_collects_distinct_replies(tokens: Tokens) -> None:
+def test_a_source_collects_distinct_replies_and_counts_steps(tokens: Tokens) -> None:
     data = of(tokens, TWENTY, batch_size=5)
-    assert list(data.lengths) == [len(tokens.contexts([one.context])[0]) for one in TWENTY]
     assert data.pool == ["tea", "coffee", "dogs", "cats", "rain", "snow"]
-    assert data.steps_per_epoch == 5
+    assert data.batches_per_epoch == 5
+    assert [data.steps_in(epochs) for epochs in (0.01, 0.5, 1.0, 1.5)] == [1, 2, 5, 8]
+    assert of(tokens, TWENTY, batch_size=5, update_every=2).steps_in(2.0) == 5
 
 
 def test_an_epoch_has_every_example_once_and_its_own_order(tokens: Tokens) -> None:
@@ -67,10 +68,15 @@ def test_an_epoch_has_every_example_once_and_its_own_order(tokens: Tokens) -> No
     epochs = [data.epoch(number) for number in (0, 1, 0)]
     for batches in epochs:
         assert sorted(i for batch in batches for i in batch) == list(range(24))
-        assert len(batches) == data.steps_per_epoch
+        assert len(batches) == data.batches_per_epoch
     assert epochs[0] == epochs[2]
     assert epochs[0] != epochs[1]
     assert of(tokens, TWENTY, batch_size=5, seed=1).epoch(0) != epochs[0]
+
+
+def test_an_epoch_as_in_the_files(tokens: Tokens) -> None:
+    data = of(tokens, TWENTY[:7], batch_size=3, shuffle=False)
+    assert data.epoch(0) == data.epoch(5) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 @pytest.mark.parametrize("make_batch", [shared_batch, listed_batch])

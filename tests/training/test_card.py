@@ -34,7 +34,7 @@ def test_a_card_says_what_it_is_and_how_good(make: Make, kind: str) -> None:
         "| command | `rejoinder train poly --data a.txt` |",
         "| started from | the base |",
         "| weights | adapters of rank 4, 0.0 M trained |",
-        "| development set | dev.txt, first 1000 examples, 20 candidates each |",
+        "| development set | dev.txt, 1000 examples spread over it, 20 candidates each |",
         "| hits@1 | 0.712 (95 % interval 0.680 to 0.740) |",
         "| MRR | 0.810 |",
     ):

@@ -18,10 +18,12 @@ from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.evaluation import Report, evaluate, redraw, without_persona
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example
+from rejoinder.training.chunks import backward
 from rejoinder.training.loop import spread, train
 
 Make = Callable[..., TextRanker]
 LETTERS = "abcdefghijk"
+TIMES = ("seconds", "validated")  # of a run: never twice the same
 SMALL: dict[str, Any] = {
     "batch_size": 4,
     "max_steps": 13,
@@ -69,7 +71,7 @@ def log(out: Path) -> list[dict[str, Any]]:
 
 def position(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((out / "last" / "position.json").read_text())
-    return {name: value for name, value in found.items() if name != "seconds"}
+    return {name: value for name, value in found.items() if name not in TIMES}
 
 
 def run(
@@ -116,6 +118,7 @@ def test_the_loss_falls(make: Make, lessons: list[Example], tmp_path: Path, shap
         ("poly-lora", "adamw", "linear"),
         ("cross", "adamw", "linear"),
         ("cross-lora", "adamax", "plateau"),
+        ("bi", "sgd", "cosine"),
     ],
 )
 def test_a_resumed_run_equals_an_unbroken_one(
@@ -306,6 +309,114 @@ def test_few_dev_examples_are_spread_over_all(limit: int, wanted: str) -> None:
     dev = [Example(Dialogue(), (letter,)) for letter in LETTERS]
     assert "".join(example.reply for example in spread(dev, limit)) == wanted
     assert spread([], limit) == []
+
+
+def validations(out: Path) -> list[int]:
+    return [row["step"] for row in log(out) if "dev" in row]
+
+
+@pytest.mark.parametrize(
+    ("clocks", "steps"),
+    [
+        ({}, [4, 8, 12, 13]),  # 16 lessons in batches of 4: once an epoch, and at the end
+        ({"eval_every": 5}, [5, 10, 13]),
+        ({"eval_epochs": 0.5}, [2, 4, 6, 8, 10, 12, 13]),
+        ({"eval_epochs": 2.0}, [8, 13]),
+        ({"eval_every": 5, "eval_epochs": 1.0}, [4, 5, 8, 10, 12, 13]),
+        ({"eval_minutes": 1e-9}, list(range(1, 14))),
+        ({"eval_minutes": 1e9}, [13]),
+    ],
+)
+def test_when_it_is_validated(
+    make: Make, lessons: list[Example], tmp_path: Path, clocks: dict[str, Any], steps: list[int]
+) -> None:
+    run(make, lessons[:16], tmp_path, **{"eval_every": 0, **clocks})
+    assert validations(tmp_path) == steps
+
+
+def test_training_ends_without_progress(
+    make: Make, lessons: list[Example], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a learning rate of nothing no validation is better than the first."""
+    run(make, lessons, tmp_path, lr=0.0, eval_every=2, stop_after=3)
+    assert validations(tmp_path) == [2, 4, 6, 8]
+    assert position(tmp_path)["step"] == 8
+    assert "no progress in 3 validations" in capsys.readouterr().err
+    run(make, lessons, tmp_path, lr=0.0, eval_every=2, stop_after=3)
+    assert position(tmp_path)["step"] == 8
+
+
+@pytest.mark.parametrize("metric", ["hits@5", "mrr", "mean_rank"])
+def test_the_best_checkpoint_is_the_best_in_the_metric(
+    make: Make, lessons: list[Example], tmp_path: Path, metric: str
+) -> None:
+    report = run(make, lessons, tmp_path, metric=metric, eval_every=1, lr=2e-2)
+    values = [row["dev"][metric] for row in log(tmp_path) if "dev" in row]
+    assert report is not None
+    best = min(values) if metric == "mean_rank" else max(values)
+    assert report.as_json()[metric] == best
+    assert checkpoint.read_config(tmp_path / "best")["training"]["step"] == 1 + values.index(best)
+
+
+def test_gradients_of_several_batches_make_one_step(
+    make: Make, lessons: list[Example], tmp_path: Path
+) -> None:
+    """Rows of a cross-encoder know nothing of each other: two batches of 2 are one of 4."""
+    same_rows = {"shuffle": False, "drop_persona": 0.0, "shuffle_persona": False, "max_steps": 1}
+    listed = redraw(lessons[:8], 4)
+    how = {"candidates": "inline", "optimizer": "sgd", "lr": 0.01, "warmup": 0, **same_rows}
+    found = []
+    for size, each in ((4, 1), (2, 2)):
+        config = TrainConfig(**{**SMALL, **how, "batch_size": size, "update_every": each})
+        ranker = make(kind="cross")
+        train(ranker, listed, [], config, tmp_path / str(size))
+        found.append(weights(tmp_path / str(size) / "best"))
+    for name, one in found[0].items():
+        torch.testing.assert_close(one, found[1][name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["bi", "poly", "cross"])
+def test_parts_of_a_batch_train_like_the_whole(
+    make: Make,
+    lessons: list[Example],
+    tmp_path: Path,
+    shape: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    steps = {"max_steps": 4, "optimizer": "sgd", "lr": 0.01}  # Adam makes much of small differences
+    for name, budget in (("whole", 10_000), ("parts", 12)):
+        config = TrainConfig(**{**SMALL, **steps, "max_tokens": budget})
+        train(make(kind=shape, dropout=0.0), lessons, [], config, tmp_path / name)
+    assert capsys.readouterr().err.count("encoded in parts of at most 12") == 1
+    whole, parts = (weights(tmp_path / name / "best") for name in ("whole", "parts"))
+    for name, one in whole.items():
+        torch.testing.assert_close(parts[name], one, rtol=1e-3, atol=2e-4)
+
+
+def test_memory_that_runs_out_halves_the_parts(
+    make: Make,
+    lessons: list[Example],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A device with room for 300 tokens, told by the error that torch raises."""
+    asked: list[int] = []
+    room = [300]
+
+    def narrow(*given: Any) -> float:
+        asked.append(given[3])
+        if given[3] > room[0]:
+            raise torch.OutOfMemoryError("out of memory")
+        return backward(*given)
+
+    monkeypatch.setattr("rejoinder.training.loop.backward", narrow)
+    run(make, lessons, tmp_path, dev=False, max_tokens=1024, max_steps=2)
+    assert asked == [1024, 512, 256, 256]
+    assert "from here on 256 tokens are encoded at once" in capsys.readouterr().err
+    room[0] = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        run(make, lessons, tmp_path / "less", dev=False, max_tokens=1024, max_steps=2)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(

@@ -17,7 +17,14 @@ from rejoinder.training.resume import Position, load_state, save_state
 from rejoinder.training.steps import make_optimizer
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
-POSITION = Position(step=7, seconds=1.5, best=0.25, rate={"factor": 0.5, "waited": 1, "best": 0.1})
+POSITION = Position(
+    step=7,
+    seconds=1.5,
+    best=0.25,
+    waited=2,
+    validated=1.25,
+    rate={"factor": 0.5, "waited": 1, "best": 0.1},
+)
 
 
 def trained(

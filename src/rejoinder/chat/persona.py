@@ -43,8 +43,14 @@ def sentences(text: str) -> tuple[str, ...]:
     return _filled([part for line in lines for part in _SENTENCE_END.split(line)])
 
 
+def plain_lines(text: str) -> tuple[str, ...]:
+    """The lines of a text as sentences of a persona, without `your persona:` before them."""
+    return _filled(_BREAK.split(text))
+
+
 def _filled(parts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(part.strip() for part in parts if part.strip())
+    plain = (_MARK.sub("", part, count=1).strip() for part in parts)
+    return tuple(part for part in plain if part)
 
 
 def shown(persona: Sequence[str]) -> str:

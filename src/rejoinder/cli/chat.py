@@ -32,6 +32,8 @@ def chat(
 
     Parameters
     ----------
+    model
+        A name of `rejoinder zoo`, a folder, or owner/name of the Hugging Face hub.
     candidates
         A file of replies or dialogues, `sample` (the default), or `convai2`.
     index
@@ -42,14 +44,20 @@ def chat(
         A sentence about who the model is; give it several times. A sample one if not given.
     persona_file
         A file of such sentences, one a line.
+    no_persona
+        Be nobody in particular.
     max_history
         Newest messages to read; 0 = the whole conversation.
     min_confidence
         Below this probability the fallback text is said instead.
+    fallback
+        What is said then.
     repeat
         Let it say the same reply twice.
     seed
         Chooses the sample persona.
+    device
+        Where to compute, such as cuda.
     once
         Answer this one message and stop.
     json

@@ -90,6 +90,56 @@ def evaluate(
 
 
 @app.command
+def compare(
+    a: str,
+    b: str,
+    data: Path,
+    /,
+    *,
+    candidates: str = "",
+    limit: PositiveInt | None = None,
+    persona: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    json: Json = False,
+) -> None:
+    """Tell whether model B is better than model A on the dialogues of DATA, or it was luck.
+
+    Parameters
+    ----------
+    candidates
+        inline, re-drawn:N, or a file of candidates; inline if the data has them, else re-drawn:20.
+    limit
+        The first examples to use; all of them if not given.
+    persona
+        --no-persona hides who speaks.
+    seed
+        Chooses the candidates that re-drawn:N draws, and the draws of the bootstrap.
+    """
+    from dataclasses import asdict
+
+    from rejoinder import tasks
+
+    with Bar("examples") as bar:
+        found = tasks.compare(
+            a,
+            b,
+            data,
+            candidates=candidates,
+            limit=limit,
+            persona=persona,
+            seed=seed,
+            device=device,
+            progress=bar,
+        )
+    if json:
+        print(jsonlib.dumps({name: asdict(one) for name, one in found.items()}))
+        return
+    for name, one in found.items():
+        print(f"{name}: {one}")
+
+
+@app.command
 def rank(
     model: str,
     file: Annotated[str, Parameter(allow_leading_hyphen=True)] = "-",

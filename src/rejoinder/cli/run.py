@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         raise _failed(
             f"not enough memory ({str(error)[:120] or 'none left'}); take less at once, such as a "
-            "smaller --batch-size, --max-context or data file"
+            "smaller --max-tokens, --max-context or data file"
         ) from None
 
 

@@ -14,6 +14,7 @@ from rejoinder.data import guess, read_numbered
 from rejoinder.data.personal import mask
 from rejoinder.data.tally import Tally
 from rejoinder.errors import DataError
+from rejoinder.text import TextFormat
 
 COUNTS = (
     "dialogues",
@@ -27,6 +28,7 @@ COUNTS = (
     "duplicate_dialogues",
     "duplicate_replies",
     "too_long",
+    "replies_too_long",
 )
 LISTED = 50  # bad lines or warnings in the text form
 PARTS = {"50%": 0.5, "90%": 0.9, "99%": 0.99, "all": 1.0}
@@ -57,6 +59,8 @@ class Check:
     duplicate_replies: int  # equal to an earlier one
     max_context: int  # tokens
     too_long: int  # examples whose context has more than max_context tokens
+    max_reply: int  # tokens
+    replies_too_long: int  # replies of more than max_reply tokens
     samples: tuple[str, ...]
     bad: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -78,7 +82,8 @@ class Check:
             f"  words of a context: {_percentiles(self.context_words)}",
             f"  words of a reply: {_percentiles(self.reply_words)}",
             f"  repeated: {self.duplicate_dialogues} dialogues, {self.duplicate_replies} replies",
-            f"  contexts over {self.max_context} tokens, which would be cut: {self.too_long}",
+            f"  would be cut: {self.too_long} contexts over {self.max_context} tokens, "
+            f"{self.replies_too_long} replies over {self.max_reply}",
         ]
         for sample in self.samples:
             lines += ["", *(f"  | {line}" for line in sample.split("\n"))]
@@ -101,7 +106,8 @@ def check(
     format: str | None = None,
     *,
     measure: Callable[[str], int] = estimated_tokens,
-    max_context: int = 360,
+    max_context: int = TextFormat.max_context,
+    max_reply: int = TextFormat.max_reply,
 ) -> Check:
     """Read a whole file and count; bad lines are listed, not raised.
 
@@ -111,7 +117,7 @@ def check(
     path = Path(path)
     format = format or guess(path)
     bad: list[DataError] = []
-    tally = Tally(path, measure, max_context)
+    tally = Tally(path, measure, max_context, max_reply)
     for line, dialogue in read_numbered(path, format, bad=bad):
         tally.add(line, dialogue)
     return Check(
@@ -121,6 +127,7 @@ def check(
         context_words=_lengths(tally.context_words),
         reply_words=_lengths(tally.reply_words),
         max_context=max_context,
+        max_reply=max_reply,
         samples=tuple(tally.samples),
         bad=tuple(_without_personal(str(error), str(path)) for error in bad),
         warnings=tally.warnings(),

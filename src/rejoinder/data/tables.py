@@ -12,7 +12,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from rejoinder.data.files import numbered_lines
+from rejoinder.data.files import LONGEST, numbered_lines
 from rejoinder.data.parlai import is_silence
 from rejoinder.data.reports import Report, stop
 from rejoinder.errors import DataError
@@ -69,6 +69,7 @@ def _split_rows(path: Path, delimiter: str, report: Report) -> Iterator[tuple[in
             here = number
             yield line + "\n"
 
+    csv.field_size_limit(LONGEST)  # csv's own limit of 128 KiB is less than a long turn
     parser = csv.reader(lines(), delimiter=delimiter, strict=True)
     while True:
         before = here

@@ -22,10 +22,13 @@ SHOWN_WIDTH = 160  # characters of a text in a sample
 class Tally:
     """Counts over the dialogues of a file; of texts it keeps fingerprints, so it stays small."""
 
-    def __init__(self, path: Path, measure: Callable[[str], int], max_context: int) -> None:
+    def __init__(
+        self, path: Path, measure: Callable[[str], int], max_context: int, max_reply: int
+    ) -> None:
         self.path = path
         self.measure = measure
         self.max_context = max_context
+        self.max_reply = max_reply
         self.counts: Counter[str] = Counter()
         self.context_words: Counter[int] = Counter()  # how many contexts have so many words
         self.reply_words: Counter[int] = Counter()
@@ -55,15 +58,15 @@ class Tally:
         self._look_into(dialogue, where)
 
     def _add_lengths(self, dialogue: Dialogue) -> None:
-        persona = (*dialogue.persona, *dialogue.partner_persona)
-        words = sum(len(text.split()) for text in persona)
-        tokens = sum(map(self.measure, persona))
+        words = sum(len(text.split()) for text in dialogue.persona)
+        tokens = sum(map(self.measure, dialogue.persona))
         for message in dialogue.messages:
             length = len(message.content.split())
             if message.role == "assistant":
                 self.context_words[words] += 1
                 self.reply_words[length] += 1
                 self.counts["too_long"] += tokens > self.max_context
+                self.counts["replies_too_long"] += self.measure(message.content) > self.max_reply
             words += length
             tokens += self.measure(message.content)
 

@@ -53,7 +53,11 @@ class MultiheadAttention(nn.Module):
             nn.init.xavier_normal_(layer.weight)
 
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """(B, Q, D), (B, K, D), (B, K) bool -> (B, Q, D)"""
+        """(B, Q, D), (B, K, D), (B, K) bool -> (B, Q, D), in the type of the weights.
+
+        Kept vectors may be bf16 while the weights are fp32, or the other way round.
+        """
+        query, keys = query.to(self.q_lin.weight), keys.to(self.q_lin.weight)
         q, k, v = (self._split(f(x)) for f, x in self._projected(query, keys))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
         joined: Tensor = self.out_lin(out.transpose(1, 2).flatten(2))

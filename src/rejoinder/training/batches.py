@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rejoinder.batching import pad, shuffled_buckets
+from rejoinder.batching import pad
 from rejoinder.config import TrainConfig
 from rejoinder.schema import Dialogue, Example
 from rejoinder.tokens import Tokens
@@ -44,27 +44,31 @@ class Source:
     examples: Sequence[Example]
     tokens: Tokens
     config: TrainConfig
-    lengths: Sequence[int]  # tokens of each context
     pool: Sequence[str]  # distinct replies that negatives are drawn from
 
     @property
-    def steps_per_epoch(self) -> int:
+    def batches_per_epoch(self) -> int:
         return -(-len(self.examples) // self.config.batch_size)
+
+    def steps_in(self, epochs: float) -> int:
+        """Optimizer steps of so many epochs, at least one."""
+        return max(1, round(epochs * self.batches_per_epoch / self.config.update_every))
 
     def epoch(self, number: int) -> list[list[int]]:
         """The batches of one epoch, as example numbers."""
+        size = self.config.batch_size
+        if not self.config.shuffle:
+            count = len(self.examples)
+            return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
         generator = torch.Generator().manual_seed(_mix(self.config.seed, number, "order"))
-        return shuffled_buckets(self.lengths, self.config.batch_size, generator)
+        order = torch.randperm(len(self.examples), generator=generator).tolist()
+        return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def source(examples: Sequence[Example], tokens: Tokens, config: TrainConfig) -> Source:
-    """Measure the contexts and collect the replies."""
-    lengths: list[int] = []
-    for start in range(0, len(examples), 1024):
-        part = [example.context for example in examples[start : start + 1024]]
-        lengths += [len(row) for row in tokens.contexts(part)]
+    """Collect the replies."""
     pool = list(dict.fromkeys(example.reply for example in examples))
-    return Source(examples, tokens, config, lengths, pool)
+    return Source(examples, tokens, config, pool)
 
 
 def shared_batch(data: Source, numbers: Sequence[int], step: int) -> Batch:

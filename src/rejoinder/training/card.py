@@ -37,7 +37,8 @@ def card(ranker: TextRanker, name: str, origin: Mapping[str, Any], report: Repor
             f"(95 % interval {report.low:.3f} to {report.high:.3f}) |",
             f"| MRR | {report.mrr:.3f} |",
         ]
-    lines += ["", "Use it: `rejoinder chat --model FOLDER`.", ""]
+    option = "--rerank" if config.kind == "cross" else "--model"
+    lines += ["", f"Use it: `rejoinder chat {option} FOLDER`.", ""]
     return "\n".join(lines)
 
 

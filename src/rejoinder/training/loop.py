@@ -8,9 +8,10 @@ curves.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,15 +23,16 @@ from rejoinder import checkpoint
 from rejoinder.config import TrainConfig, to_mapping
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.evaluation import Report, evaluate
-from rejoinder.files import check_replaceable, write_text
+from rejoinder.files import check_replaceable, recover, write_text
 from rejoinder.memory import keep_freed_memory
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
 from rejoinder.training.batches import Batch, Source, listed_batch, shared_batch, source
+from rejoinder.training.chunks import backward
 from rejoinder.training.resume import STATE_FILES, Position, load_state, save_state
-from rejoinder.training.steps import Rate, loss_of, make_optimizer
+from rejoinder.training.steps import Rate, make_optimizer
 
-LOG_EVERY = 10  # optimizer steps between lines of progress
+LEAST_BUDGET = 256  # tokens: less does not hold one pair of context and reply
 
 
 @dataclass
@@ -47,13 +49,14 @@ class Run:
     stream: TextIO | None = field(default_factory=lambda: sys.stderr)
     writer: Any = None  # a TensorBoard SummaryWriter
     position: Position = field(default_factory=Position)
+    budget: int = 0  # tokens encoded at once; less than the settings say where memory ran out
+    split: bool = False  # whether it was said that batches are encoded in parts
     order: dict[int, list[list[int]]] = field(default_factory=dict)  # batches of the running epoch
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        planned = round(self.config.epochs * self.data.steps_per_epoch)
-        return self.config.max_steps or max(1, planned)
+        return self.config.max_steps or self.data.steps_in(self.config.epochs)
 
 
 def train(
@@ -88,6 +91,7 @@ def spread(dev: Sequence[Example], limit: int) -> Sequence[Example]:
 
 def _go(run: Run) -> Report | None:
     keep_freed_memory()
+    run.budget = run.config.max_tokens
     module = run.ranker.module
     optimizer = make_optimizer((p for p in module.parameters() if p.requires_grad), run.config)
     rate = Rate(run.config, run.steps)
@@ -97,29 +101,8 @@ def _go(run: Run) -> Report | None:
         if run.position.rate:
             rate.restore(run.position.rate)
         _say(run, f"resumed at step {run.position.step} of {run.steps}\n")
-    best: Report | None = None
-    validate_every = run.config.eval_every or run.data.steps_per_epoch
-    losses: list[float] = []
-    started, before = time.perf_counter(), run.position.seconds
     try:
-        late = _late(run)
-        while run.position.step < run.steps and not late:
-            losses.append(_step(run, optimizer, rate))
-            run.position.step += 1
-            run.position.seconds = before + time.perf_counter() - started
-            late = _late(run)
-            last = run.position.step == run.steps or late
-            if run.position.step % LOG_EVERY == 0 or last:
-                _report_progress(run, losses, rate)
-                losses = []
-            if run.dev and (run.position.step % validate_every == 0 or last):
-                best = _validate(run, rate) or best
-            if run.position.step % run.config.save_every == 0 or last:
-                run.position.rate = rate.state()
-                save_state(run.out / "last", module, optimizer, run.position)
-        if late:
-            minutes = f"{run.config.max_time:g} minutes are over"
-            _say(run, f"{minutes}; the same command with a larger --max-time goes on\n")
+        best = _until_done(run, optimizer, rate)
     finally:
         _say(run, "\n")  # ends the line of progress, also where an error follows
     if not run.dev:
@@ -127,36 +110,111 @@ def _go(run: Run) -> Report | None:
     return best
 
 
+def _until_done(run: Run, optimizer: torch.optim.Optimizer, rate: Rate) -> Report | None:
+    position, config = run.position, run.config
+    best: Report | None = None
+    losses: list[float] = []
+    started, before = time.perf_counter(), position.seconds
+    while position.step < run.steps and not _stopped(run):
+        losses.append(_step(run, optimizer, rate))
+        position.step += 1
+        position.seconds = before + time.perf_counter() - started
+        last = position.step == run.steps or _late(run)
+        if position.step % config.log_every == 0 or last:
+            _report_progress(run, losses, rate)
+            losses = []
+        if run.dev and (last or _validation_due(run)):
+            best = _validate(run, rate) or best
+        if position.step % config.save_every == 0 or last or _stopped(run):
+            position.rate = rate.state()
+            save_state(run.out / "last", run.ranker.module, optimizer, position)
+    if _late(run):
+        minutes = f"{config.max_time:g} minutes are over"
+        _say(run, f"{minutes}; the same command with a larger --max-time goes on\n")
+    elif _stopped(run):
+        _say(run, f"no progress in {position.waited} validations, so this is the end\n")
+    return best
+
+
+def _stopped(run: Run) -> bool:
+    """Whether there is no time left, or no progress."""
+    waited = bool(run.config.stop_after) and run.position.waited >= run.config.stop_after
+    return waited or _late(run)
+
+
 def _late(run: Run) -> bool:
     return bool(run.config.max_time) and run.position.seconds > 60 * run.config.max_time
 
 
+def _validation_due(run: Run) -> bool:
+    """Whether one of the three clocks has struck: steps, epochs, or minutes; the epoch if none."""
+    config, step = run.config, run.position.step
+    every = [config.eval_every] if config.eval_every else []
+    if config.eval_epochs or not (every or config.eval_minutes):
+        every.append(run.data.steps_in(config.eval_epochs or 1.0))
+    minutes = (run.position.seconds - run.position.validated) / 60
+    late = bool(config.eval_minutes) and minutes >= config.eval_minutes
+    return late or any(step % count == 0 for count in every)
+
+
 def _step(run: Run, optimizer: torch.optim.Optimizer, rate: Rate) -> float:
-    step, per_epoch = run.position.step, run.data.steps_per_epoch
-    numbers = _epoch(run, step // per_epoch)[step % per_epoch]
-    make = listed_batch if run.ranker.is_cross else shared_batch
-    batch = _to_device(make(run.data, numbers, step), run.ranker.device)
+    step = run.position.step
     run.ranker.module.train()
-    torch.manual_seed(run.config.seed * 1_000_003 + step)  # dropout of this step
     for group in optimizer.param_groups:
         group["lr"] = rate.at(step) * group["factor"]
-    optimizer.zero_grad(set_to_none=True)
-    loss = loss_of(run.ranker.module, batch, run.config.precision)
-    if not torch.isfinite(loss):
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        try:
+            loss = sum(_gradients(run, step))
+            break
+        except torch.OutOfMemoryError:
+            if run.budget <= LEAST_BUDGET:
+                raise
+            run.budget //= 2
+            torch.cuda.empty_cache()
+            _say(run, f"\nout of memory: from here on {run.budget} tokens are encoded at once\n")
+    if not math.isfinite(loss):
         raise RejoinderError(
-            f"step {step}: the loss is {loss.item()}; lower --lr or train with --precision fp32"
+            f"step {step}: the loss is {loss}; lower --lr or train with --precision fp32"
         )
-    loss.backward()
     if run.config.clip:
         nn.utils.clip_grad_norm_(run.ranker.module.parameters(), run.config.clip)
     optimizer.step()
-    return loss.item()
+    return loss
 
 
-def _epoch(run: Run, number: int) -> list[list[int]]:
-    if number not in run.order:
-        run.order = {number: run.data.epoch(number)}
-    return run.order[number]
+def _gradients(run: Run, step: int) -> Iterator[float]:
+    """Sum up the gradients of the step's batches; -> each one's part of the mean loss."""
+    make = listed_batch if run.ranker.is_cross else shared_batch
+    each = run.config.update_every
+    parts = [_numbers(run, step * each + i) for i in range(each)]
+    rows = sum(map(len, parts))
+    for i, numbers in enumerate(parts):
+        batch = _to_device(make(run.data, numbers, step * each + i), run.ranker.device)
+        _say_if_split(run, batch)
+        seed = run.config.seed * 1_000_003 + step * each + i
+        share = len(numbers) / rows
+        yield backward(run.ranker.module, batch, run.config.precision, run.budget, seed, share)
+
+
+def _say_if_split(run: Run, batch: Batch) -> None:
+    size = int(batch.context[1].sum())
+    if size <= run.budget or run.split:
+        return
+    run.split = True
+    _say(
+        run,
+        f"a batch has {size} tokens of context, so it is encoded in parts of at most {run.budget} "
+        "(max_tokens): less memory, the same gradients\n",
+    )
+
+
+def _numbers(run: Run, batch: int) -> list[int]:
+    """The examples of a batch, counted from the start of the run."""
+    epoch, place = divmod(batch, run.data.batches_per_epoch)
+    if epoch not in run.order:
+        run.order = {epoch: run.data.epoch(epoch)}
+    return run.order[epoch][place]
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
@@ -175,12 +233,16 @@ def _validate(run: Run, rate: Rate) -> Report | None:
     report = evaluate(run.ranker, run.dev)
     run.ranker.precision = precision
     rate.validated(1 - report.mrr)
+    run.position.validated = run.position.seconds
     _log(run, {"step": run.position.step, "dev": report.as_json()})
     if run.writer:
         run.writer.add_scalar("dev/hits@1", report.hits_at_1, run.position.step)
-    if report.hits_at_1 <= run.position.best:
+    value = float(report.as_json()[run.config.metric])
+    value = -value if run.config.metric == "mean_rank" else value  # the lower the better
+    if run.position.best is not None and value <= run.position.best:
+        run.position.waited += 1
         return None
-    run.position.best = report.hits_at_1
+    run.position.best, run.position.waited = value, 0
     _save_best(run, report)
     return report
 
@@ -209,6 +271,9 @@ def _claim(run: Run) -> None:
         indent=2,
     )
     file = run.out / "settings.json"
+    if file.is_file():
+        for part in ("best", "last"):
+            recover(run.out / part)  # from a process that was killed while it saved
     if file.is_file() and _comparable(_read_settings(file)) != _comparable(json.loads(settings)):
         raise ConfigError(
             f"{run.out} holds a run with other settings ({file}); resume it with the same command, "
@@ -238,11 +303,12 @@ def _read_settings(file: Path) -> object:
 
 def _report_progress(run: Run, losses: list[float], rate: Rate) -> None:
     position = run.position
-    done = position.step * run.config.batch_size
+    rows = run.config.batch_size * run.config.update_every
+    done = position.step * rows
     speed = done / max(position.seconds, 1e-9)
-    left = (run.steps - position.step) * run.config.batch_size / max(speed, 1e-9)
+    left = (run.steps - position.step) * rows / max(speed, 1e-9)
     mean = sum(losses) / len(losses)
-    best = f"best dev {position.best:.3f}" if position.best >= 0 else "no dev score yet"
+    best = "no dev score yet" if position.best is None else f"best dev {abs(position.best):.3f}"
     _say(
         run,
         f"\rstep {position.step}/{run.steps}  loss {mean:.3f}  lr {rate.at(position.step - 1):.2e}"

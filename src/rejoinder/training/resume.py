@@ -24,7 +24,9 @@ class Position:
 
     step: int = 0  # optimizer steps done
     seconds: float = 0.0  # of training, over all parts
-    best: float = -1.0  # best hits@1 on the development set
+    best: float | None = None  # best value of the metric on dev, the higher the better
+    waited: int = 0  # validations since then
+    validated: float = 0.0  # seconds at the last validation
     rate: dict[str, float] | None = None  # of a plateau schedule
 
 
@@ -79,7 +81,9 @@ def _position(values: dict[str, Any]) -> Position:
     return Position(
         step=int(values["step"]),
         seconds=float(values["seconds"]),
-        best=float(values["best"]),
+        best=None if values["best"] is None else float(values["best"]),
+        waited=int(values["waited"]),
+        validated=float(values["validated"]),
         rate={name: float(value) for name, value in rate.items()} if rate else None,
     )
 

@@ -59,7 +59,7 @@ def train(
             "learn; expected dialogues in which the assistant says something"
         )
     held = dev_examples(dev, reading(dev), settings) if dev else []
-    ranker = _ranker(model, settings, style, init_model, say).to(device)
+    ranker = _ranker(model, settings, style, init_model, given, say).to(device)
     if init_model:
         _check_inherited(init_model, ranker, model, style, given)
     origin = {
@@ -68,10 +68,8 @@ def train(
         "dev": dev.name if dev else None,
         "examples": len(learned),
         "init_model": _name(init_model) if init_model else None,
-        "torch": torch.__version__,
-        "transformers": version("transformers"),
-        "python": platform.python_version(),
         "settings": to_mapping(settings),
+        **_versions(),
     }
     say(f"{len(learned)} examples to learn, {len(held)} to validate on")
     best = loop.train(
@@ -89,17 +87,32 @@ def train(
     return best
 
 
+def _versions() -> dict[str, str]:
+    return {
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "python": platform.python_version(),
+    }
+
+
 def _ranker(
-    model: ModelConfig, settings: TrainConfig, style: TextFormat, init_model: Path | None, say: Say
+    model: ModelConfig,
+    settings: TrainConfig,
+    style: TextFormat,
+    init_model: Path | None,
+    given: Collection[str],
+    say: Say,
 ) -> TextRanker:
     """What is to be trained: on the bare base, or from where another model stands."""
     torch.manual_seed(settings.seed)  # of fresh weights: codes, adapters, heads
     if init_model is None:
         ranker = checkpoint.fresh(model, style, trainable=True)
     else:
-        ranker, fresh = checkpoint.initialise(init_model, model)
+        ranker, fresh, left = checkpoint.initialise(init_model, model, given)
         if fresh:
             say(f"fresh weights, not in {init_model}: {', '.join(fresh)}")
+        if left:
+            say(f"left behind, no use for a {model.kind}: {', '.join(left)} of {init_model}")
     if model.freeze_embeddings:
         freeze_embeddings(ranker)
     return ranker
@@ -139,7 +152,7 @@ def _calibrate(
         ranker = checkpoint.load(out).to(device)
         ranker.precision = settings.precision
         limit = calibration.CROSS_LIMIT if ranker.is_cross else calibration.LIMIT
-        report = calibration.fit_and_report(ranker, held[:limit], seed=settings.seed)
+        report = calibration.fit_and_report(ranker, held[:limit], others=held, seed=settings.seed)
     except DataError as error:
         say(f"no confidence was fitted: {error}")
         return

@@ -1,40 +1,14 @@
-"""One optimizer step: scores, loss, gradient, rate."""
+"""How weights move: the optimizer and the learning rate of every step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from contextlib import nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rejoinder.config import TrainConfig
-from rejoinder.models.losses import ranking_loss
-from rejoinder.models.rankers import BiEncoder, CrossEncoder, Encoded, PolyEncoder
-from rejoinder.training.batches import Batch
-
-
-def batch_scores(module: BiEncoder | PolyEncoder | CrossEncoder, batch: Batch) -> Tensor:
-    """(B, N) scores of a batch's contexts with their candidates."""
-    if isinstance(module, CrossEncoder):
-        rows, columns = batch.real.shape
-        owner = torch.arange(rows, device=batch.real.device).repeat_interleave(columns)
-        pairs = module.score_pairs(Encoded(*batch.context), Encoded(*batch.candidates), owner)
-        return pairs.view(rows, columns)
-    return module.score(
-        module.encode_context(*batch.context), module.encode_candidates(*batch.candidates)
-    )
-
-
-def loss_of(module: BiEncoder | PolyEncoder | CrossEncoder, batch: Batch, precision: str) -> Tensor:
-    """Mean loss over the rows of the batch."""
-    device = batch.gold.device.type
-    cast = torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
-    with cast:
-        scores = batch_scores(module, batch)
-    return ranking_loss(scores, batch.gold, batch.real) / len(batch.gold)
-
 
 # A scale is learned as its logarithm, which Adam moves by about the learning rate per step.
 SCALE_RATE = 50.0
@@ -43,15 +17,20 @@ SCALE_RATE = 50.0
 def make_optimizer(
     parameters: Iterable[nn.Parameter], config: TrainConfig
 ) -> torch.optim.Optimizer:
-    """AdamW or Adamax over what is to be trained; scales move faster and do not decay."""
+    """The optimizer over what is to be trained; scales move faster and do not decay."""
     trained = list(parameters)
-    kind = {"adamw": torch.optim.AdamW, "adamax": torch.optim.Adamax}[config.optimizer]
     groups = [
         {"params": [p for p in trained if p.dim()], "factor": 1.0},
         {"params": [p for p in trained if not p.dim()], "factor": SCALE_RATE, "weight_decay": 0.0},
     ]
+    used = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            used, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    kind = {"adamw": torch.optim.AdamW, "adamax": torch.optim.Adamax}[config.optimizer]
     return kind(
-        [group for group in groups if group["params"]],
+        used,
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,
@@ -62,6 +41,7 @@ def make_optimizer(
 class Rate:
     """The learning rate of every step: up in `warmup` steps, then as the schedule says.
 
+    `linear` and `cosine` end at 0, `inverse-sqrt` falls as 1 / sqrt(step) from the end of warm-up.
     `plateau` keeps its state in `factor`, `waited` and `best`, which are saved with the run.
     """
 
@@ -76,9 +56,13 @@ class Rate:
         """Learning rate of step number `step`, counted from 0."""
         if step < self.config.warmup:
             return self.config.lr * (step + 1) / self.config.warmup
+        left = max(0.0, (self.steps - step) / max(1, self.steps - self.config.warmup))
         if self.config.schedule == "linear":
-            rest = max(1, self.steps - self.config.warmup)
-            return self.config.lr * max(0.0, (self.steps - step) / rest)
+            return self.config.lr * left
+        if self.config.schedule == "cosine":
+            return self.config.lr * (1 - math.cos(math.pi * left)) / 2
+        if self.config.schedule == "inverse-sqrt":
+            return self.config.lr * math.sqrt(max(1, self.config.warmup) / (step + 1))
         return self.config.lr * self.factor
 
     def validated(self, loss: float) -> None:

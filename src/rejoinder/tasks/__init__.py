@@ -1,0 +1,39 @@
+"""What each command does, as functions: files and names in, results out."""
+
+from rejoinder.tasks.answering import (
+    build_index,
+    cached_index,
+    lines_of,
+    make_agent,
+    rank_lines,
+    search,
+)
+from rejoinder.tasks.machine import fast_precision
+from rejoinder.tasks.making import calibrate, split_settings, train
+from rejoinder.tasks.measuring import (
+    compare,
+    evaluate,
+    evaluate_corpus,
+    prepare,
+    scorer,
+    write_misses,
+)
+
+__all__ = [
+    "build_index",
+    "cached_index",
+    "calibrate",
+    "compare",
+    "evaluate",
+    "evaluate_corpus",
+    "fast_precision",
+    "lines_of",
+    "make_agent",
+    "prepare",
+    "rank_lines",
+    "scorer",
+    "search",
+    "split_settings",
+    "train",
+    "write_misses",
+]

@@ -1,0 +1,107 @@
+"""Make models: train them, fit their confidence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rejoinder import calibration, checkpoint, zoo
+from rejoinder.config import ModelConfig, TrainConfig, from_mapping
+from rejoinder.errors import ConfigError
+from rejoinder.tasks.machine import fast_precision
+from rejoinder.tasks.measuring import examples_of
+from rejoinder.text import TextFormat
+
+Progress = Callable[[int, int], None]
+Say = Callable[[str], None]
+
+
+def train(
+    kind: str,
+    data: str | Path | Sequence[str | Path],
+    *,
+    dev: str | Path | None = None,
+    out: str | Path | None = None,
+    init_model: str | Path | None = None,
+    skip_bad: bool = False,
+    device: str = "cpu",
+    command: str = "",
+    tensorboard: bool = False,
+    say: Say = lambda _: None,
+    **settings: Any,
+) -> Path:
+    """Train a `bi`, `poly` or `cross` ranker; returns the run's folder, which loads as a model.
+
+    With `skip_bad` a bad line is told to `say` and left out. `settings` are fields of ModelConfig,
+    TrainConfig and TextFormat by name, such as `epochs=3`.
+    """
+    from rejoinder.training import start
+
+    parts = split_settings({"kind": kind, **settings})
+    files = [data] if isinstance(data, (str, Path)) else data
+    folder = Path(out) if out else default_out(kind)
+    say(f"the run is in {folder}; to resume it, repeat the command with --out {folder}")
+    start.train(
+        [Path(file) for file in files],
+        Path(dev) if dev else None,
+        folder,
+        model=parts[0],
+        settings=parts[1],
+        style=parts[2],
+        init_model=zoo.find(init_model) if init_model else None,
+        given=settings.keys(),
+        skip_bad=skip_bad,
+        device=device,
+        command=command or f"rejoinder.train({kind!r}, ...)",
+        tensorboard=tensorboard,
+        say=say,
+    )
+    return folder
+
+
+def split_settings(values: dict[str, Any]) -> tuple[ModelConfig, TrainConfig, TextFormat]:
+    """Each setting to the class that has it; an unknown one is an error with the nearest name."""
+    kinds = (ModelConfig, TrainConfig, TextFormat)
+    known = {field.name: kind for kind in kinds for field in fields(kind)}
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+            raise ConfigError(f"unknown setting {name!r}; {hint}")
+
+    def part(kind: type[Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if known[name] is kind}
+
+    return (
+        from_mapping(ModelConfig, part(ModelConfig), "settings"),
+        from_mapping(TrainConfig, part(TrainConfig), "settings"),
+        from_mapping(TextFormat, part(TextFormat), "settings"),
+    )
+
+
+def default_out(name: str) -> Path:
+    """A new run's folder: runs/<time>_<name>."""
+    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}_{name}"
+
+
+def calibrate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    limit: int | None = 1000,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Fit a checkpoint's confidence and store it; returns how well it says what is right."""
+    folder = zoo.find(model)
+    held = examples_of(data)
+    ranker = checkpoint.load(folder)
+    ranker.precision = fast_precision()
+    if ranker.is_cross:
+        limit = min(limit or len(held), calibration.CROSS_LIMIT)
+    report = calibration.fit_and_report(ranker, held[:limit], others=held, progress=progress)
+    checkpoint.store_confidence(folder, report.confidence)
+    return report.as_json()

@@ -1,0 +1,153 @@
+"""The gradient of a batch: the right one, and the same in however many parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rejoinder.batching import by_length
+from rejoinder.config import TrainConfig
+from rejoinder.models.losses import ranking_loss
+from rejoinder.models.rankers import CrossEncoder, Encoded
+from rejoinder.ranker import TextRanker
+from rejoinder.schema import Example
+from rejoinder.training import chunks
+from rejoinder.training.batches import Batch, listed_batch, shared_batch, source
+from rejoinder.training.chunks import backward
+
+Make = Callable[..., TextRanker]
+PLAIN = TrainConfig(drop_persona=0.0, shuffle_persona=False, negatives=3)
+ROWS = [0, 5, 9, 3, 12, 7]
+WHOLE = 100_000
+SHAPES: dict[str, dict[str, Any]] = {
+    "bi": {"kind": "bi"},
+    "bi-separate": {"kind": "bi", "towers": "separate", "lora": 4},
+    "poly-all": {"kind": "poly", "poly": "all"},
+    "poly-codes": {"kind": "poly", "poly": "codes"},
+    "poly-n_first": {"kind": "poly", "poly": "n_first"},
+    "poly-multihead": {"kind": "poly", "poly": "codes", "attention": "multihead"},
+    "cross": {"kind": "cross"},
+    "cross-linear": {"kind": "cross", "head": "linear"},
+}
+
+
+def batch_of(ranker: TextRanker, lessons: list[Example]) -> Batch:
+    data = source(lessons, ranker.tokens, PLAIN)
+    return (listed_batch if ranker.is_cross else shared_batch)(data, ROWS, 0)
+
+
+def gradient(ranker: TextRanker, batch: Batch, budget: int, **more: Any) -> tuple[float, Tensor]:
+    """The loss, and all gradients in a row."""
+    module = ranker.module
+    module.zero_grad()
+    loss = backward(module, batch, "fp32", budget, 7, **more)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return loss, torch.cat(
+        [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in trained]
+    )
+
+
+def close(one: Tensor, two: Tensor) -> None:
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4 * float(two.abs().max()))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_loss_is_that_of_a_rankers_scores(
+    make: Make, lessons: list[Example], shape: str
+) -> None:
+    """One batch through the training path and through the one that serves."""
+    ranker = make(**SHAPES[shape])
+    batch = batch_of(ranker, lessons)
+    data = source(lessons, ranker.tokens, PLAIN)
+    texts = {
+        tuple(row): text
+        for row, text in zip(ranker.tokens.candidates(data.pool), data.pool, strict=True)
+    }
+    ids, mask = batch.candidates
+    listed = [texts[tuple(row[real].tolist())] for row, real in zip(ids, mask, strict=True)]
+    width = batch.real.shape[1]
+    rows = []
+    for i, number in enumerate(ROWS):
+        own = listed[i * width : (i + 1) * width] if ranker.is_cross else listed
+        scores = ranker.scores(lessons[number].context, own).double()[batch.real[i]]
+        gold = int(batch.real[i, : batch.gold[i]].sum())
+        rows.append(float(scores.logsumexp(0) - scores[gold]))
+    loss = backward(ranker.module, batch, "fp32", WHOLE, 0)
+    assert loss == pytest.approx(sum(rows) / len(rows), rel=1e-3)
+    rough = backward(ranker.module, batch, "bf16", WHOLE, 0)
+    assert rough == pytest.approx(loss, abs=0.3)
+
+
+@pytest.mark.parametrize("budget", [1, 40, 150])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_however_many_parts_the_gradient_is_the_same(
+    make: Make, lessons: list[Example], shape: str, budget: int
+) -> None:
+    ranker = make(**SHAPES[shape])
+    batch = batch_of(ranker, lessons)
+    loss, whole = gradient(ranker, batch, WHOLE)
+    again, parts = gradient(ranker, batch, budget)
+    assert again == pytest.approx(loss, rel=1e-4)
+    assert whole.abs().max() > 0
+    close(parts, whole)
+
+
+@pytest.mark.parametrize("shape", ["bi", "bi-separate", "poly-all", "poly-codes"])
+def test_dropout_is_the_same_when_candidates_are_encoded_again(
+    make: Make, lessons: list[Example], shape: str
+) -> None:
+    """Against the same chunks with the same seeds, all kept in memory for one backward pass."""
+    ranker = make(**SHAPES[shape], dropout=0.3)
+    ranker.module.train()
+    batch, budget = batch_of(ranker, lessons), 40
+    loss, cached = gradient(ranker, batch, budget)
+    module = ranker.module
+    assert not isinstance(module, CrossEncoder)
+    module.zero_grad()
+    ids, mask = batch.candidates
+    vectors: dict[int, Tensor] = {}
+    parts = list(by_length(mask.sum(1).tolist(), budget))
+    assert len(parts) > 1
+    for number, rows in enumerate(parts):
+        torch.manual_seed(hash((7, 0, number)))
+        width = int(mask[rows].sum(1).max())
+        found = module.encode_candidates(ids[rows, :width], mask[rows, :width]).vectors
+        vectors |= dict(zip(rows, found, strict=True))
+    every = torch.stack([vectors[i] for i in range(len(ids))])
+    total = torch.zeros(())
+    ids, mask = batch.context
+    for number, rows in enumerate(by_length(mask.sum(1).tolist(), budget)):
+        torch.manual_seed(hash((7, 1, number)))
+        width = int(mask[rows].sum(1).max())
+        context = module.encode_context(ids[rows, :width], mask[rows, :width])
+        scores = module.score(context, Encoded(every, batch.candidates[1]))
+        total = total + ranking_loss(scores, batch.gold[rows], batch.real[rows]) / len(ROWS)
+    total.backward()
+    trained = [p for p in module.parameters() if p.requires_grad]
+    kept = torch.cat(
+        [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in trained]
+    )
+    assert loss == pytest.approx(total.item(), rel=1e-5)
+    close(cached, kept)
+    other, _ = gradient(ranker, batch, WHOLE)
+    assert other != loss  # dropout was on
+
+
+def test_shares_add_up(make: Make, lessons: list[Example]) -> None:
+    """Rows of a cross-encoder know nothing of each other, so halves of a batch make the whole."""
+    ranker = make(kind="cross")
+    data = source(lessons, ranker.tokens, PLAIN)
+    loss, whole = gradient(ranker, listed_batch(data, ROWS, 0), WHOLE)
+    half, part = gradient(ranker, listed_batch(data, ROWS, 0), WHOLE, share=0.25)
+    assert half == pytest.approx(loss / 4, rel=1e-5)
+    close(part, whole / 4)
+
+
+def test_chunks_have_seeds_of_their_own() -> None:
+    seeds = {chunks._mixed(seed, side, n) for seed in range(9) for side in (0, 1) for n in range(9)}
+    assert len(seeds) == 9 * 2 * 9
+    assert all(-(2**63) <= seed < 2**63 for seed in seeds)
