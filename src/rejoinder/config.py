@@ -22,7 +22,9 @@ T = TypeVar("T")
 NOT_BELOW_ZERO = (
     *("epochs", "max_steps", "max_time", "negatives", "lr", "eps", "weight_decay", "clip"),
     *("warmup", "patience", "decay", "eval_every", "eval_limit", "seed"),
+    *("momentum", "eval_epochs", "eval_minutes", "stop_after"),
 )
+AT_LEAST_ONE = ("batch_size", "update_every", "max_tokens", "log_every", "save_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +154,7 @@ class TrainConfig:
         _check_finite(self)
         for name, low in {
             **dict.fromkeys(NOT_BELOW_ZERO, 0),
-            "batch_size": 1,
-            "save_every": 1,
+            **dict.fromkeys(AT_LEAST_ONE, 1),
         }.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {low}")

@@ -1,4 +1,4 @@
-"""rejoinder evaluate, rank and zoo: how good a model is, and what it makes of candidates."""
+"""rejoinder evaluate, compare, rank, zoo: how good models are, what they make of candidates."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ same both times: each chunk has a seed of its own.
 
 A cross-encoder has a row's candidates in that row only, so its chunks need nothing twice.
 
-Rows of like length share a chunk, and its padding is cut, so batches may mix lengths at no cost.
+Rows of like length share a chunk, and its padding is cut: mixed lengths cost little.
 """
 
 from __future__ import annotations
