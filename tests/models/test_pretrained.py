@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from rejoinder.batching import pad
 from rejoinder.errors import CheckpointError
-from rejoinder.models.encoder import HFEncoder
+from rejoinder.models.encoder import Encoder
 from rejoinder.models.pretrained import MINILM_SHA256, Base, find_base, hash_file, load_encoder
 
 ROWS = [[2, 5, 6, 7, 8, 9, 3], [2, 9, 3], [2, 3]]
@@ -45,7 +45,7 @@ def saved(folder: Path, family: str, dtype: torch.dtype = torch.float32) -> Base
 def test_any_family_gives_a_vector_per_token_and_never_sees_padding(
     tmp_path: Path, family: str
 ) -> None:
-    encoder = HFEncoder(load_encoder(saved(tmp_path, family)))
+    encoder = Encoder(load_encoder(saved(tmp_path, family)))
     assert encoder.width == 16
     ids, mask = pad(ROWS, 1)
     together = encoder(ids, mask)
@@ -69,7 +69,7 @@ def test_dropout_is_set_and_off_until_training(base: Path, dropout: float) -> No
     assert rates == {dropout}
     ids, mask = pad(ROWS)
     encoder.train()
-    once, twice = (HFEncoder(encoder)(ids, mask) for _ in range(2))
+    once, twice = (Encoder(encoder)(ids, mask) for _ in range(2))
     assert once.equal(twice) == (dropout == 0)
 
 
@@ -81,7 +81,7 @@ def test_the_pooling_layer_is_left_out(base: Path) -> None:
 
 @torch.inference_mode()
 def test_bf16_attention_on_a_processor_is_near_fp32_and_blind_to_padding(base: Path) -> None:
-    encoder = HFEncoder(load_encoder(find_base(str(base))))
+    encoder = Encoder(load_encoder(find_base(str(base))))
     ids, mask = pad(ROWS)
     exact = encoder(ids, mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):

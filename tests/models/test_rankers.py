@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from rejoinder.batching import pad
 from rejoinder.errors import ConfigError
-from rejoinder.models.encoder import HFEncoder, pool
+from rejoinder.models.encoder import Encoder, pool
 from rejoinder.models.rankers import (
     BiEncoder,
     CrossEncoder,
@@ -271,6 +271,6 @@ def test_a_fixed_scale_is_saved_but_not_trained() -> None:
     ],
 )
 def test_a_poly_encoder_that_cannot_be(make: Make, settings: dict[str, Any], message: str) -> None:
-    tower: HFEncoder = cast("BiEncoder", make().module).context_encoder
+    tower: Encoder = cast("BiEncoder", make().module).context_encoder
     with pytest.raises(ConfigError, match=message):
         PolyEncoder(tower, tower, **settings)

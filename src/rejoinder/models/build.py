@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from rejoinder.config import ModelConfig
-from rejoinder.models.encoder import HFEncoder
+from rejoinder.models.encoder import Encoder
 from rejoinder.models.pretrained import Base, load_encoder
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
 
 
 def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEncoder:
     """A ranker with pretrained towers and, for the rest, fresh weights; no adapters yet."""
-    encoder = HFEncoder(load_encoder(base, config.dropout))
+    encoder = Encoder(load_encoder(base, config.dropout))
     if config.kind == "cross":
         return CrossEncoder(
             encoder,
@@ -49,11 +49,11 @@ def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEnc
     )
 
 
-def towers(ranker: nn.Module) -> dict[str, HFEncoder]:
+def towers(ranker: nn.Module) -> dict[str, Encoder]:
     """A ranker's distinct encoders by attribute name."""
-    found: dict[str, HFEncoder] = {}
+    found: dict[str, Encoder] = {}
     for name, child in ranker.named_children():
-        if isinstance(child, HFEncoder) and child not in found.values():
+        if isinstance(child, Encoder) and child not in found.values():
             found[name] = child
     return found
 
@@ -63,7 +63,8 @@ def add_lora(ranker: nn.Module, rank: int, alpha: int) -> None:
     from peft import LoraConfig, get_peft_model
 
     for encoder in towers(ranker).values():
-        settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")
+        linear = [n for n, layer in encoder.model.named_modules() if isinstance(layer, nn.Linear)]
+        settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear)
         with warnings.catch_warnings():  # peft 0.18 asks transformers 5 under an old name
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             encoder.model = get_peft_model(encoder.model, settings)

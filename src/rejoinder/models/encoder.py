@@ -1,4 +1,4 @@
-"""Any Hugging Face `AutoModel` as a function from token ids to one vector per token."""
+"""A pretrained encoder, ours or any `AutoModel`: token ids to one vector per token."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from rejoinder.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from rejoinder.models.bert import Bert
+
 Pooling = Literal["mean", "first", "max"]
 
 
-class HFEncoder(nn.Module):
+class Encoder(nn.Module):
     """Holds the pretrained model; `width` is the size D of its vectors."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: Bert | PreTrainedModel) -> None:
         super().__init__()
         self.model: nn.Module = model  # or that with adapters
         self.width = int(model.config.hidden_size)

@@ -8,6 +8,7 @@ files are pinned by hash, so that package and hub are interchangeable.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rejoinder.errors import CheckpointError
+from rejoinder.models.bert import Bert, BertShape, restore, shape_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -83,8 +86,32 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_encoder(base: Base, dropout: float = 0.1) -> PreTrainedModel:
-    """The base's AutoModel in fp32, without a pooling layer, in evaluation mode."""
+def load_encoder(base: Base, dropout: float = 0.1) -> Bert | PreTrainedModel:
+    """The base in fp32, without a pooling layer, in evaluation mode: our BERT, or an AutoModel."""
+    shape = _bert_shape(base.folder, dropout)
+    return _load_any(base, dropout) if shape is None else _load_bert(base, shape)
+
+
+def _bert_shape(folder: Path, dropout: float) -> BertShape | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # the library says what is wrong with it
+    return shape_of(config, dropout) if isinstance(config, dict) else None
+
+
+def _load_bert(base: Base, shape: BertShape) -> Bert:
+    def read(folder: Path) -> Bert:
+        with torch.device("meta"):
+            model = Bert(shape)
+        restore(model, load_file(folder / "model.safetensors"))
+        return model
+
+    loaded: Bert = _loaded(base, read)
+    return loaded.eval()
+
+
+def _load_any(base: Base, dropout: float) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging as hf_logging
 
@@ -113,7 +140,7 @@ def _loaded(base: Base, load: Callable[..., Any], **settings: Any) -> Any:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).split("\n")[0][:160]
         raise CheckpointError(
-            f"{base.folder}: not an encoder that transformers can load ({reason}); expected the "
+            f"{base.folder}: not an encoder that can be loaded ({reason}); expected the "
             "config.json, model.safetensors and tokenizer.json of one, so fetch or save it again"
         ) from None
 

@@ -25,7 +25,7 @@ from rejoinder.models.attention import (
     late_score,
     sqrt_scale,
 )
-from rejoinder.models.encoder import HFEncoder, Pooling, pool
+from rejoinder.models.encoder import Encoder, Pooling, pool
 
 Codes = Literal["codes", "n_first", "all"]
 Attention = Literal["basic", "sqrt", "multihead"]
@@ -72,8 +72,8 @@ class TwoTowers(nn.Module):
 
     def __init__(
         self,
-        context_encoder: HFEncoder,
-        candidate_encoder: HFEncoder,
+        context_encoder: Encoder,
+        candidate_encoder: Encoder,
         *,
         pooling: Pooling = "mean",
         normalise: bool = True,
@@ -125,8 +125,8 @@ class PolyEncoder(TwoTowers):
 
     def __init__(
         self,
-        context_encoder: HFEncoder,
-        candidate_encoder: HFEncoder,
+        context_encoder: Encoder,
+        candidate_encoder: Encoder,
         *,
         kind: Codes = "codes",
         codes: int = 64,
@@ -199,7 +199,7 @@ class CrossEncoder(nn.Module):
 
     def __init__(
         self,
-        encoder: HFEncoder,
+        encoder: Encoder,
         *,
         head: Literal["both", "linear"] = "both",
         pooling: Pooling = "mean",
