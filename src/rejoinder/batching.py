@@ -10,7 +10,7 @@ from torch import Tensor
 
 def pad(rows: Sequence[Sequence[int]], filler: int = 0) -> tuple[Tensor, Tensor]:
     """Right-pad rows to their longest: -> ids (B, T) int64, mask (B, T), True at real tokens."""
-    width = max(1, max(map(len, rows)))
+    width = max(1, max(map(len, rows), default=1))
     ids = torch.full((len(rows), width), filler, dtype=torch.long)
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
     for i, row in enumerate(rows):

@@ -33,6 +33,7 @@ from rejoinder.models.build import add_lora, build, merge_lora, towers
 from rejoinder.models.pretrained import find_base
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
 from rejoinder.ranker import TextRanker
+from rejoinder.sharded import whole
 from rejoinder.text import TextFormat
 from rejoinder.tokens import Tokens
 
@@ -59,14 +60,20 @@ def save(
     card: str = "",
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    write: bool = True,
 ) -> None:
-    """Write the folder whole or not at all; `dtype` rounds the weights (adapters fit in fp16)."""
+    """Write the folder whole or not at all; `dtype` rounds the weights (adapters fit in fp16).
+
+    Of several processes only one should `write`; the others put weights in pieces together.
+    """
     weights = ranker.adapters | state(ranker.module, only_adapters=ranker.config.lora > 0)
     if ranker.config.lora and not any(".lora_" in name for name in weights):
         raise CheckpointError(
             f"{folder}: not saved: {ranker.name!r} should have adapters of rank "
             f"{ranker.config.lora}, but has none; make it with trainable=True"
         )
+    if not write:
+        return
     if dtype is not None:
         weights = {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
     config = {
@@ -129,7 +136,9 @@ def load(folder: Path, *, trainable: bool = False) -> TextRanker:
 
 # What goes with the weights of a checkpoint that training starts from, and what only with those of
 # the same kind, where nothing else is asked for.
-INHERITED = ("base", "base_sha256", "towers", "normalise", "lora", "lora_alpha")
+INHERITED = (
+    *("base", "base_sha256", "towers", "share_embeddings", "normalise", "lora", "lora_alpha"),
+)
 OF_A_KIND = ("poly", "codes", "attention", "heads", "head")
 
 
@@ -227,16 +236,21 @@ def _settings(folder: Path) -> tuple[ModelConfig, TextFormat, Confidence | None,
 def state(module: nn.Module, *, only_adapters: bool) -> dict[str, Tensor]:
     """What is saved of a ranker, under names that do not depend on how it was trained."""
     own = towers(module)
-    shared = {"candidate_encoder."} if "candidate_encoder" not in own else set()
     kept = {}
-    for name, tensor in module.state_dict().items():
-        if any(name.startswith(prefix) for prefix in shared):
-            continue
+    for name, tensor in _each_once(module).items():
         in_tower = name.split(".")[0] in own
         if in_tower and only_adapters and ".lora_" not in name:
             continue
-        kept[plain_name(name)] = tensor.detach().cpu().contiguous()
+        kept[plain_name(name)] = whole(tensor.detach()).cpu().contiguous()
     return kept
+
+
+def _each_once(module: nn.Module) -> dict[str, Tensor]:
+    """All tensors of a module; one that has two names, under the first."""
+    by_identity: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        by_identity.setdefault(id(tensor), (name, tensor))
+    return dict(by_identity.values())
 
 
 def plain_name(name: str) -> str:
@@ -262,9 +276,9 @@ def _restore(
     own = set(towers(module))
     expected = {
         name
-        for name in target
+        for name in map(plain_name, _each_once(module))
         if (name.split(".")[0] in own and not (config.lora and ".lora_" not in name))
-        or name.split(".")[0] not in own | {"candidate_encoder"}
+        or name.split(".")[0] not in own
     }
     if config.lora and not trainable:  # target has no adapters to compare with
         bare = own - {name.split(".")[0] for name in adapters}

@@ -62,7 +62,13 @@ class ModelConfig:
     lora_alpha: int = 64
     """Adapters are multiplied by lora_alpha / lora."""
     dropout: float = 0.0
-    """Inside the encoder; more than 0 costs 60 % of the speed on a CPU."""
+    """Of states inside the encoder; more than 0 costs 60 % of the speed on a CPU."""
+    attention_dropout: float = 0.0
+    """Of the attention's weights, likewise."""
+    activation_dropout: float = 0.0
+    """Between the two linear layers of every layer (of a base that has it, as BERT)."""
+    share_embeddings: bool = False
+    """Separate towers with one matrix of word vectors."""
     freeze_embeddings: bool = False
     """Keep the base's word vectors; with adapters they are kept anyway."""
 
@@ -74,8 +80,11 @@ class ModelConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
         if self.scale <= 0:
             raise ConfigError(f"scale is {self.scale}; expected more than 0")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout}; expected 0 up to (not including) 1")
+        for name in ("dropout", "attention_dropout", "activation_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}; expected 0 up to (not including) 1"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +105,11 @@ class TrainConfig:
     """Tokens encoded at once, padding included: bounds the memory, whatever the batch size."""
     negatives: int = 0
     """Candidates drawn beside the batch's own; of a cross-encoder per context, 0 = 3."""
-    candidates: Literal["batch", "inline"] = "batch"
-    """Candidates of the batch (cross: drawn ones), or each example's own list."""
+    candidates: Literal["batch", "inline", "batch-all", "batch-hard", "fixed"] = "batch"
+    """Candidates of a row: the batch's replies (cross: drawn ones); its own list; the batch's
+    replies and all their lists; the batch's replies and its own list; a fixed set."""
+    fixed_candidates: str = ""
+    """File of the fixed set; what is drawn is drawn from it, all of it counts if none are."""
     lr: float = 1e-3
     """Peak learning rate."""
     optimizer: Literal["adamw", "adamax", "sgd"] = "adamw"
@@ -128,8 +140,10 @@ class TrainConfig:
     """Share of examples that are read without persona."""
     shuffle_persona: bool = True
     """Persona sentences in a new order each time."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Products in 16 bits and weights in 32, or all in 32."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Products in 16 bits and weights in 32, or all in 32; fp16 is for GPUs without bf16."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Of several processes each holds all weights, or a piece of them (FSDP2)."""
     eval_every: int = 0
     """Optimizer steps between validations; 0 = as the other two say, or once an epoch."""
     eval_epochs: float = 0.0
@@ -168,6 +182,14 @@ class TrainConfig:
             raise ConfigError(
                 "neither epochs nor max_steps is above 0: nothing would be trained; give either"
             )
+        if (self.candidates == "fixed") != bool(self.fixed_candidates):
+            raise ConfigError(
+                f"candidates is {self.candidates!r} and fixed_candidates is "
+                f"{self.fixed_candidates!r}; expected the file with candidates = fixed, and none "
+                "otherwise"
+            )
+        if self.precision == "fp16" and self.parallel == "fsdp":
+            raise ConfigError("precision fp16 does not go with parallel fsdp; take bf16")
         if not 0 <= self.drop_persona <= 1:
             raise ConfigError(f"drop_persona is {self.drop_persona}; expected 0 to 1")
 

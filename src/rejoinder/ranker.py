@@ -28,7 +28,7 @@ from rejoinder.models.rankers import BiEncoder, CrossEncoder, Encoded, PolyEncod
 from rejoinder.schema import Dialogue, Ranking
 from rejoinder.tokens import Tokens
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 BUDGET = 4096  # tokens of one forward pass, padding included
 Progress = Callable[[int, int], None]  # done, all
 
@@ -249,7 +249,8 @@ class TextRanker:
     def _cast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype)
 
 
 def _distinct(texts: Sequence[str]) -> tuple[list[str], Tensor]:

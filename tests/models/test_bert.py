@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from rejoinder.batching import pad
 from rejoinder.errors import CheckpointError
-from rejoinder.models.bert import Bert, shape_of
+from rejoinder.models.bert import Bert, Dropout, shape_of
 from rejoinder.models.pretrained import Base, find_base, load_encoder
 
 IDS, MASK = pad([[2, 5, 6, 7, 8, 9, 3], [2, 9, 3], [2, 3]])
@@ -39,7 +39,7 @@ def both(folder: Path, **settings: Any) -> tuple[Any, nn.Module]:
     for weight in theirs.parameters():
         nn.init.normal_(weight, std=0.3)
     theirs.save_pretrained(folder)
-    return theirs, load_encoder(find_base(str(folder)), 0.0)
+    return theirs, load_encoder(find_base(str(folder)))
 
 
 def states(model: nn.Module) -> Tensor:
@@ -76,9 +76,9 @@ def test_another_kind_of_encoder_is_left_to_the_library(changed: dict[str, str])
         ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"), 8
     )
     whole = {**sizes, "intermediate_size": 8, "max_position_embeddings": 8, "model_type": "bert"}
-    assert shape_of(whole, 0.0) is not None
-    assert shape_of(whole | changed, 0.0) is None
-    assert shape_of(sizes | {"model_type": "bert"}, 0.0) is None
+    assert shape_of(whole, Dropout()) is not None
+    assert shape_of(whole | changed, Dropout()) is None
+    assert shape_of(sizes | {"model_type": "bert"}, Dropout()) is None
 
 
 def test_an_encoder_that_is_not_gelu_still_loads(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_names_of_whole_and_of_very_old_checkpoints(tmp_path: Path) -> None:
     }
     weights["cls.predictions.bias"] = torch.zeros(50)
     save_file(weights, tmp_path / "model.safetensors")
-    assert_close(states(load_encoder(find_base(str(tmp_path)), 0.0)), states(theirs))
+    assert_close(states(load_encoder(find_base(str(tmp_path)))), states(theirs))
 
 
 @pytest.mark.parametrize("wrong", ["missing", "shape"])
@@ -111,7 +111,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, wrong: str) -> None:
     save_file(weights, tmp_path / "model.safetensors")
     what = "is missing" if wrong == "missing" else r"has shape \(3, 24\), expected \(16, 24\)"
     with pytest.raises(CheckpointError, match=f"{name} {what}"):
-        load_encoder(Base("x", tmp_path, ""), 0.0)
+        load_encoder(Base("x", tmp_path, ""))
 
 
 def test_loading_it_does_not_import_the_library(base: Path) -> None:

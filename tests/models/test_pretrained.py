@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from rejoinder.batching import pad
 from rejoinder.errors import CheckpointError
+from rejoinder.models.bert import Dropout
 from rejoinder.models.encoder import Encoder
 from rejoinder.models.pretrained import MINILM_SHA256, Base, find_base, hash_file, load_encoder
 
@@ -63,7 +64,7 @@ def test_a_base_saved_in_half_precision_is_read_as_fp32(tmp_path: Path, dtype: t
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_dropout_is_set_and_off_until_training(base: Path, dropout: float) -> None:
-    encoder = load_encoder(find_base(str(base)), dropout)
+    encoder = load_encoder(find_base(str(base)), Dropout(dropout, 0.0, 0.0))
     assert not encoder.training
     rates = {layer.p for layer in encoder.modules() if isinstance(layer, torch.nn.Dropout)}
     assert rates == {dropout}

@@ -13,7 +13,9 @@ from rejoinder.config import TrainConfig
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, Message
 from rejoinder.tokens import Tokens
-from rejoinder.training.batches import Batch, Source, listed_batch, shared_batch, source
+from rejoinder.training import batches
+from rejoinder.training.batches import Batch
+from rejoinder.training.source import Listed, listed
 
 Make = Callable[..., TextRanker]
 
@@ -32,11 +34,19 @@ def asked(
     return Example(context, replies, tuple(candidates))
 
 
-def of(tokens: Tokens, examples: Sequence[Example], **settings: Any) -> Source:
-    return source(examples, tokens, TrainConfig(**{"batch_size": 4, **settings}))
+def of(tokens: Tokens, examples: Sequence[Example], **settings: Any) -> Listed:
+    return listed(examples, tokens, TrainConfig(**{"batch_size": 4, **settings}))
 
 
-def texts_of(data: Source, batch: Batch, known: Sequence[str]) -> list[str]:
+def shared_batch(data: Listed, numbers: Sequence[int], step: int) -> Batch:
+    return batches.shared_batch(data, [data.examples[i] for i in numbers], step)
+
+
+def listed_batch(data: Listed, numbers: Sequence[int], step: int) -> Batch:
+    return batches.listed_batch(data, [data.examples[i] for i in numbers], step)
+
+
+def texts_of(data: Listed, batch: Batch, known: Sequence[str]) -> list[str]:
     """The candidates' texts, found again by their token ids."""
     by_ids = {
         tuple(row): text for row, text in zip(data.tokens.candidates(known), known, strict=True)
@@ -55,33 +65,9 @@ TWENTY = [
 ]
 
 
-def test_a_source_collects_distinct_replies_and_counts_steps(tokens: Tokens) -> None:
-    data = of(tokens, TWENTY, batch_size=5)
-    assert data.pool == ["tea", "coffee", "dogs", "cats", "rain", "snow"]
-    assert data.batches_per_epoch == 5
-    assert [data.steps_in(epochs) for epochs in (0.01, 0.5, 1.0, 1.5)] == [1, 2, 5, 8]
-    assert of(tokens, TWENTY, batch_size=5, update_every=2).steps_in(2.0) == 5
-
-
-def test_an_epoch_has_every_example_once_and_its_own_order(tokens: Tokens) -> None:
-    data = of(tokens, TWENTY, batch_size=5)
-    epochs = [data.epoch(number) for number in (0, 1, 0)]
-    for batches in epochs:
-        assert sorted(i for batch in batches for i in batch) == list(range(24))
-        assert len(batches) == data.batches_per_epoch
-    assert epochs[0] == epochs[2]
-    assert epochs[0] != epochs[1]
-    assert of(tokens, TWENTY, batch_size=5, seed=1).epoch(0) != epochs[0]
-
-
-def test_an_epoch_as_in_the_files(tokens: Tokens) -> None:
-    data = of(tokens, TWENTY[:7], batch_size=3, shuffle=False)
-    assert data.epoch(0) == data.epoch(5) == [[0, 1, 2], [3, 4, 5], [6]]
-
-
 @pytest.mark.parametrize("make_batch", [shared_batch, listed_batch])
 def test_a_batch_is_decided_by_seed_and_step(
-    tokens: Tokens, make_batch: Callable[[Source, Sequence[int], int], Batch]
+    tokens: Tokens, make_batch: Callable[[Listed, Sequence[int], int], Batch]
 ) -> None:
     def flat(seed: int, step: int) -> list[list[int]]:
         examples = [asked(i, f"tea {i}", about="tea rain snow dogs") for i in range(12)]
@@ -161,7 +147,7 @@ def test_inline_rows_count_their_own_candidates_only(tokens: Tokens) -> None:
     assert batch.gold.tolist() == [0, 1, 2, 3]
 
 
-def rows_of(data: Source, batch: Batch, known: Sequence[str]) -> list[list[str]]:
+def rows_of(data: Listed, batch: Batch, known: Sequence[str]) -> list[list[str]]:
     """Each row's own texts, those that count."""
     texts, width = texts_of(data, batch, known), batch.real.shape[1]
     return [

@@ -15,9 +15,10 @@ from rejoinder.models.losses import ranking_loss
 from rejoinder.models.rankers import CrossEncoder, Encoded
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
-from rejoinder.training import chunks
-from rejoinder.training.batches import Batch, listed_batch, shared_batch, source
-from rejoinder.training.chunks import backward
+from rejoinder.training.batches import Batch, listed_batch, shared_batch
+from rejoinder.training.chunks import CANDIDATES, CONTEXTS, Passes, backward
+from rejoinder.training.processes import Processes
+from rejoinder.training.source import listed
 
 Make = Callable[..., TextRanker]
 PLAIN = TrainConfig(drop_persona=0.0, shuffle_persona=False, negatives=3)
@@ -36,15 +37,18 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def batch_of(ranker: TextRanker, lessons: list[Example]) -> Batch:
-    data = source(lessons, ranker.tokens, PLAIN)
-    return (listed_batch if ranker.is_cross else shared_batch)(data, ROWS, 0)
+    data = listed(lessons, ranker.tokens, PLAIN)
+    chosen = [lessons[i] for i in ROWS]
+    return (listed_batch if ranker.is_cross else shared_batch)(data, chosen, 0)
 
 
-def gradient(ranker: TextRanker, batch: Batch, budget: int, **more: Any) -> tuple[float, Tensor]:
+def gradient(
+    ranker: TextRanker, batch: Batch, budget: int, weight: float = 1 / len(ROWS)
+) -> tuple[float, Tensor]:
     """The loss, and all gradients in a row."""
     module = ranker.module
     module.zero_grad()
-    loss = backward(module, batch, "fp32", budget, 7, **more)
+    loss = backward(module, batch, Passes("fp32", budget, seed=7), weight)
     trained = [p for p in module.parameters() if p.requires_grad]
     return loss, torch.cat(
         [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in trained]
@@ -62,23 +66,24 @@ def test_the_loss_is_that_of_a_rankers_scores(
     """One batch through the training path and through the one that serves."""
     ranker = make(**SHAPES[shape])
     batch = batch_of(ranker, lessons)
-    data = source(lessons, ranker.tokens, PLAIN)
+    data = listed(lessons, ranker.tokens, PLAIN)
     texts = {
         tuple(row): text
         for row, text in zip(ranker.tokens.candidates(data.pool), data.pool, strict=True)
     }
     ids, mask = batch.candidates
-    listed = [texts[tuple(row[real].tolist())] for row, real in zip(ids, mask, strict=True)]
+    shown = [texts[tuple(row[real].tolist())] for row, real in zip(ids, mask, strict=True)]
     width = batch.real.shape[1]
     rows = []
     for i, number in enumerate(ROWS):
-        own = listed[i * width : (i + 1) * width] if ranker.is_cross else listed
+        own = shown[i * width : (i + 1) * width] if ranker.is_cross else shown
         scores = ranker.scores(lessons[number].context, own).double()[batch.real[i]]
         gold = int(batch.real[i, : batch.gold[i]].sum())
         rows.append(float(scores.logsumexp(0) - scores[gold]))
-    loss = backward(ranker.module, batch, "fp32", WHOLE, 0)
+    weight = 1 / len(ROWS)
+    loss = backward(ranker.module, batch, Passes("fp32", WHOLE), weight)
     assert loss == pytest.approx(sum(rows) / len(rows), rel=1e-3)
-    rough = backward(ranker.module, batch, "bf16", WHOLE, 0)
+    rough = backward(ranker.module, batch, Passes("bf16", WHOLE), weight)
     assert rough == pytest.approx(loss, abs=0.3)
 
 
@@ -113,7 +118,7 @@ def test_dropout_is_the_same_when_candidates_are_encoded_again(
     parts = list(by_length(mask.sum(1).tolist(), budget))
     assert len(parts) > 1
     for number, rows in enumerate(parts):
-        torch.manual_seed(hash((7, 0, number)))
+        Passes(seed=7).begin(CANDIDATES, number)
         width = int(mask[rows].sum(1).max())
         found = module.encode_candidates(ids[rows, :width], mask[rows, :width]).vectors
         vectors |= dict(zip(rows, found, strict=True))
@@ -121,7 +126,7 @@ def test_dropout_is_the_same_when_candidates_are_encoded_again(
     total = torch.zeros(())
     ids, mask = batch.context
     for number, rows in enumerate(by_length(mask.sum(1).tolist(), budget)):
-        torch.manual_seed(hash((7, 1, number)))
+        Passes(seed=7).begin(CONTEXTS, number)
         width = int(mask[rows].sum(1).max())
         context = module.encode_context(ids[rows, :width], mask[rows, :width])
         scores = module.score(context, Encoded(every, batch.candidates[1]))
@@ -140,14 +145,19 @@ def test_dropout_is_the_same_when_candidates_are_encoded_again(
 def test_shares_add_up(make: Make, lessons: list[Example]) -> None:
     """Rows of a cross-encoder know nothing of each other, so halves of a batch make the whole."""
     ranker = make(kind="cross")
-    data = source(lessons, ranker.tokens, PLAIN)
-    loss, whole = gradient(ranker, listed_batch(data, ROWS, 0), WHOLE)
-    half, part = gradient(ranker, listed_batch(data, ROWS, 0), WHOLE, share=0.25)
-    assert half == pytest.approx(loss / 4, rel=1e-5)
+    batch = batch_of(ranker, lessons)
+    loss, whole = gradient(ranker, batch, WHOLE)
+    quarter, part = gradient(ranker, batch, WHOLE, weight=0.25 / len(ROWS))
+    assert quarter == pytest.approx(loss / 4, rel=1e-5)
     close(part, whole / 4)
 
 
 def test_chunks_have_seeds_of_their_own() -> None:
-    seeds = {chunks._mixed(seed, side, n) for seed in range(9) for side in (0, 1) for n in range(9)}
-    assert len(seeds) == 9 * 2 * 9
-    assert all(-(2**63) <= seed < 2**63 for seed in seeds)
+    drawn = set()
+    for seed in range(9):
+        for side in (CANDIDATES, CONTEXTS):
+            for number in range(9):
+                for process in range(3):
+                    Passes(seed=seed, processes=Processes(process, 1)).begin(side, number)
+                    drawn.add(torch.rand(1).item())
+    assert len(drawn) > 0.99 * 9 * 2 * 9 * 3  # two of 24 bits may be equal by chance

@@ -18,8 +18,11 @@ from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.evaluation import Report, evaluate, redraw, without_persona
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example
-from rejoinder.training.chunks import backward
-from rejoinder.training.loop import spread, train
+from rejoinder.training import loop
+from rejoinder.training.batches import Batch
+from rejoinder.training.chunks import Passes, backward
+from rejoinder.training.loop import spread
+from rejoinder.training.source import listed
 
 Make = Callable[..., TextRanker]
 LETTERS = "abcdefghijk"
@@ -42,6 +45,17 @@ SHAPES: dict[str, dict[str, Any]] = {
     "cross": {"kind": "cross", "dropout": 0.1},
     "cross-lora": {"kind": "cross", "lora": 4},
 }
+
+
+def train(
+    ranker: TextRanker,
+    examples: list[Example],
+    dev: list[Example],
+    config: TrainConfig,
+    out: Path,
+    **more: Any,
+) -> Report | None:
+    return loop.train(ranker, listed(examples, ranker.tokens, config), dev, out, **more)
 
 
 class StopAt:
@@ -404,13 +418,13 @@ def test_memory_that_runs_out_halves_the_parts(
     asked: list[int] = []
     room = [300]
 
-    def narrow(*given: Any) -> float:
-        asked.append(given[3])
-        if given[3] > room[0]:
+    def narrow(module: Any, batch: Batch, how: Passes, weight: float) -> float:
+        asked.append(how.budget)
+        if how.budget > room[0]:
             raise torch.OutOfMemoryError("out of memory")
-        return backward(*given)
+        return backward(module, batch, how, weight)
 
-    monkeypatch.setattr("rejoinder.training.loop.backward", narrow)
+    monkeypatch.setattr("rejoinder.training.stepper.backward", narrow)
     run(make, lessons, tmp_path, dev=False, max_tokens=1024, max_steps=2)
     assert asked == [1024, 512, 256, 256]
     assert "from here on 256 tokens are encoded at once" in capsys.readouterr().err

@@ -29,7 +29,17 @@ class BertShape:
     max_position_embeddings: int
     type_vocab_size: int = 2
     layer_norm_eps: float = 1e-12
-    dropout: float = 0.0
+    dropout: float = 0.0  # of states
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+
+
+class Dropout(NamedTuple):
+    """Shares that are set to zero while learning."""
+
+    states: float = 0.0
+    attention: float = 0.0
+    activation: float = 0.0
 
 
 class States(NamedTuple):
@@ -38,7 +48,11 @@ class States(NamedTuple):
     last_hidden_state: Tensor
 
 
-def shape_of(config: Mapping[str, Any], dropout: float) -> BertShape | None:
+RATES = ("dropout", "attention_dropout", "activation_dropout")
+SIZES = [name for name in BertShape.__dataclass_fields__ if name not in RATES]
+
+
+def shape_of(config: Mapping[str, Any], dropout: Dropout) -> BertShape | None:
     """The shape that a config.json tells; None if it is not this kind of BERT."""
     usual = {
         "model_type": "bert",
@@ -48,9 +62,9 @@ def shape_of(config: Mapping[str, Any], dropout: float) -> BertShape | None:
     }
     if any(config.get(name, value) != value for name, value in usual.items()):
         return None
-    names = set(BertShape.__dataclass_fields__) & set(config)
+    sizes: dict[str, Any] = {name: config[name] for name in SIZES if name in config}
     try:
-        return BertShape(**{name: config[name] for name in names - {"dropout"}}, dropout=dropout)
+        return BertShape(**sizes, **dict(zip(RATES, dropout, strict=True)))  # type: ignore[arg-type]
     except TypeError:  # a size is missing
         return None
 
@@ -63,6 +77,12 @@ class Bert(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.encoder = Layers(config)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, given: nn.Embedding) -> None:
+        self.embeddings.word_embeddings = given
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> States:
         """(B, T) ids, (B, T) with 0 on padding -> states (B, T, D)"""
@@ -112,10 +132,13 @@ class Layer(nn.Module):
         self.attention = Attention(config)
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
         self.output = Added(inner, config)
+        self.rate = config.activation_dropout
 
     def forward(self, states: Tensor, seen: Tensor) -> Tensor:
         states = self.attention(states, seen)
-        added: Tensor = self.output(F.gelu(self.intermediate["dense"](states)), states)
+        inner = F.gelu(self.intermediate["dense"](states))
+        inner = F.dropout(inner, self.rate, self.training)
+        added: Tensor = self.output(inner, states)
         return added
 
 
@@ -128,7 +151,7 @@ class Attention(nn.Module):
     def __init__(self, config: BertShape) -> None:
         super().__init__()
         width = config.hidden_size
-        self.heads, self.rate = config.num_attention_heads, config.dropout
+        self.heads, self.rate = config.num_attention_heads, config.attention_dropout
         self.self = nn.ModuleDict(
             {name: nn.Linear(width, width) for name in ("query", "key", "value")}
         )

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rejoinder.config import ModelConfig
+from rejoinder.models.bert import Dropout
 from rejoinder.models.encoder import Encoder
 from rejoinder.models.pretrained import Base, load_encoder
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
@@ -16,7 +17,8 @@ from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
 
 def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEncoder:
     """A ranker with pretrained towers and, for the rest, fresh weights; no adapters yet."""
-    encoder = Encoder(load_encoder(base, config.dropout))
+    rates = Dropout(config.dropout, config.attention_dropout, config.activation_dropout)
+    encoder = Encoder(load_encoder(base, rates))
     if config.kind == "cross":
         return CrossEncoder(
             encoder,
@@ -26,6 +28,8 @@ def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEnc
             learn_scale=config.learn_scale,
         )
     other = encoder if config.towers == "shared" else copy.deepcopy(encoder)
+    if config.share_embeddings:
+        other.model.set_input_embeddings(encoder.model.get_input_embeddings())  # type: ignore[operator]
     if config.kind == "bi":
         return BiEncoder(
             encoder,

@@ -21,11 +21,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rejoinder.errors import CheckpointError
-from rejoinder.models.bert import Bert, BertShape, restore, shape_of
+from rejoinder.models.bert import Bert, BertShape, Dropout, restore, shape_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+NO_DROPOUT = Dropout()
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -86,13 +87,13 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_encoder(base: Base, dropout: float = 0.1) -> Bert | PreTrainedModel:
+def load_encoder(base: Base, dropout: Dropout = NO_DROPOUT) -> Bert | PreTrainedModel:
     """The base in fp32, without a pooling layer, in evaluation mode: our BERT, or an AutoModel."""
     shape = _bert_shape(base.folder, dropout)
     return _load_any(base, dropout) if shape is None else _load_bert(base, shape)
 
 
-def _bert_shape(folder: Path, dropout: float) -> BertShape | None:
+def _bert_shape(folder: Path, dropout: Dropout) -> BertShape | None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -111,14 +112,18 @@ def _load_bert(base: Base, shape: BertShape) -> Bert:
     return loaded.eval()
 
 
-def _load_any(base: Base, dropout: float) -> PreTrainedModel:
+def _load_any(base: Base, dropout: Dropout) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging as hf_logging
 
     config = _loaded(base, AutoConfig.from_pretrained)
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
+    for name, rate in {
+        **dict.fromkeys(("hidden_dropout_prob", "dropout"), dropout.states),
+        **dict.fromkeys(("attention_probs_dropout_prob", "attention_dropout"), dropout.attention),
+        "activation_dropout": dropout.activation,
+    }.items():
         if isinstance(getattr(config, name, None), float):
-            setattr(config, name, dropout)
+            setattr(config, name, rate)
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
     read = partial(_loaded, base, AutoModel.from_pretrained, config=config, dtype=torch.float32)

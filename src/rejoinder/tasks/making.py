@@ -39,11 +39,13 @@ def train(
     With `skip_bad` a bad line is told to `say` and left out. `settings` are fields of ModelConfig,
     TrainConfig and TextFormat by name, such as `epochs=3`.
     """
-    from rejoinder.training import start
+    from rejoinder.training import processes, start
 
     parts = split_settings({"kind": kind, **settings})
     files = [data] if isinstance(data, (str, Path)) else data
-    folder = Path(out) if out else default_out(kind)
+    group, device = processes.join(device)
+    folder = group.told(Path(out) if out else default_out(kind))
+    say = say if group.first else _silent
     say(f"the run is in {folder}; to resume it, repeat the command with --out {folder}")
     start.train(
         [Path(file) for file in files],
@@ -59,8 +61,13 @@ def train(
         command=command or f"rejoinder.train({kind!r}, ...)",
         tensorboard=tensorboard,
         say=say,
+        processes=group,
     )
     return folder
+
+
+def _silent(_: str) -> None:
+    """What every process would say is said by the first."""
 
 
 def split_settings(values: dict[str, Any]) -> tuple[ModelConfig, TrainConfig, TextFormat]:

@@ -1,15 +1,14 @@
-"""Examples to the tensors of one optimizer step.
+"""Examples to the tensors of one batch.
 
-Everything random here (order, dropped personas, drawn negatives) is a function of the seed and the
-number of the epoch or step, never of what was drawn before: a resumed run sees what an unbroken one
-would have seen, with no random state to save.
+Everything random here (dropped personas, drawn negatives) is a function of the seed and the number
+of the batch, never of what was drawn before: a resumed run sees what an unbroken one would have
+seen, with no random state to save, and several processes agree with no word exchanged.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,17 +17,18 @@ from torch import Tensor
 from rejoinder.batching import pad
 from rejoinder.config import TrainConfig
 from rejoinder.schema import Dialogue, Example
-from rejoinder.tokens import Tokens
+from rejoinder.training.source import Source, mixed
 
 NEGATIVES = 3  # drawn for each context of a cross-encoder where the settings do not say
+EVERY = slice(None)
 
 
 class Batch(NamedTuple):
-    """Contexts, candidates, and which of them count.
+    """Contexts, candidates, and which of them count; or one process's share of them.
 
-    Bi- and poly-encoder: contexts (B, T) against all N candidates (N, L); real (B, N).
-    Cross-encoder: contexts (B, T), candidates (B * K, L), row by row; real (B, K).
-    gold: (B,) column of the right reply.
+    Bi- and poly-encoder: own contexts (B, T) against all N candidates, of which own ones (n, L) are
+    here; real (B, N). Cross-encoder: own contexts (B, T) with their candidates (B * K, L), row by
+    row; real (B, K). gold: (B,) column of the right reply. With one process all are its own.
     """
 
     context: tuple[Tensor, Tensor]
@@ -37,84 +37,71 @@ class Batch(NamedTuple):
     real: Tensor
 
 
-@dataclass(frozen=True)
-class Source:
-    """Examples and all that is needed to make batches of them again and again."""
+def shared_batch(data: Source, chosen: Sequence[Example], number: int, own: slice = EVERY) -> Batch:
+    """Columns for all rows, each text once: replies, then their lists, then drawn ones.
 
-    examples: Sequence[Example]
-    tokens: Tokens
-    config: TrainConfig
-    pool: Sequence[str]  # distinct replies that negatives are drawn from
-
-    @property
-    def batches_per_epoch(self) -> int:
-        return -(-len(self.examples) // self.config.batch_size)
-
-    def steps_in(self, epochs: float) -> int:
-        """Optimizer steps of so many epochs, at least one."""
-        return max(1, round(epochs * self.batches_per_epoch / self.config.update_every))
-
-    def epoch(self, number: int) -> list[list[int]]:
-        """The batches of one epoch, as example numbers."""
-        size = self.config.batch_size
-        if not self.config.shuffle:
-            count = len(self.examples)
-            return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
-        generator = torch.Generator().manual_seed(_mix(self.config.seed, number, "order"))
-        order = torch.randperm(len(self.examples), generator=generator).tolist()
-        return [order[i : i + size] for i in range(0, len(order), size)]
-
-
-def source(examples: Sequence[Example], tokens: Tokens, config: TrainConfig) -> Source:
-    """Collect the replies."""
-    pool = list(dict.fromkeys(example.reply for example in examples))
-    return Source(examples, tokens, config, pool)
-
-
-def shared_batch(data: Source, numbers: Sequence[int], step: int) -> Batch:
-    """In-batch candidates: every row's reply is a candidate for all rows, each text once."""
-    chance = random.Random(_mix(data.config.seed, step, "batch"))
-    chosen = [data.examples[i] for i in numbers]
-    columns = [example.reply for example in chosen]
-    if data.config.candidates == "inline":
-        columns += [text for example in chosen for text in example.candidates]
-    columns += chance.sample(data.pool, min(data.config.negatives, len(data.pool)))
-    columns = list(dict.fromkeys(columns))
+    `batch`: replies and drawn ones count for every row. `inline`: a row's own list alone, all
+    columns for a row without one. `batch-all`: all columns. `batch-hard`: as `batch`, and a row's
+    own list. `fixed`: the drawn ones, which are the whole fixed set where none are drawn, and the
+    row's reply.
+    """
+    config = data.config
+    chance = random.Random(mixed(config.seed, number, "batch"))
+    replies = [example.reply for example in chosen]
+    with_lists = config.candidates in ("inline", "batch-all", "batch-hard")
+    lists = [text for example in chosen for text in example.candidates] if with_lists else []
+    drawn = _drawn(data, chance)
+    columns = list(dict.fromkeys([*replies, *lists, *drawn]))
     place = {text: i for i, text in enumerate(columns)}
-    gold = torch.tensor([place[example.reply] for example in chosen])
-    real = torch.ones(len(chosen), len(columns), dtype=torch.bool)
-    for row, example in enumerate(chosen):
-        if data.config.candidates == "inline" and example.candidates:
-            real[row] = False
+    for_all = {"batch": [*replies, *drawn], "batch-hard": [*replies, *drawn], "fixed": drawn}
+    counted = torch.zeros(len(columns), dtype=torch.bool)
+    counted[[place[text] for text in for_all.get(config.candidates, columns)]] = True
+    rows = chosen[own]
+    gold = torch.tensor([place[example.reply] for example in rows], dtype=torch.long)
+    real = counted.repeat(len(rows), 1)
+    for row, example in enumerate(rows):
+        if with_lists and example.candidates:
+            real[row] &= config.candidates != "inline"
             real[row, [place[text] for text in example.candidates]] = True
         _hide_other_right(real[row], columns, example)
         real[row, gold[row]] = True
-    return Batch(_contexts(data, chosen, chance), _candidates(data, columns), gold, real)
+    contexts = _contexts(data, chosen, chance, own)
+    return Batch(contexts, _candidates(data, columns[own]), gold, real)
 
 
-def listed_batch(data: Source, numbers: Sequence[int], step: int) -> Batch:
+def listed_batch(data: Source, chosen: Sequence[Example], number: int, own: slice = EVERY) -> Batch:
     """A list of its own for every row: the right reply first, then its candidates or drawn ones."""
-    chance = random.Random(_mix(data.config.seed, step, "batch"))
-    chosen = [data.examples[i] for i in numbers]
-    lists = [[example.reply, *_negatives(data, example, chance)] for example in chosen]
-    width = max(map(len, lists))
+    chance = random.Random(mixed(data.config.seed, number, "batch"))
+    every = [[example.reply, *_negatives(data, example, chance)] for example in chosen]
+    lists = every[own]
+    width = max(map(len, every))
     real = torch.zeros(len(lists), width, dtype=torch.bool)
     for row, texts in enumerate(lists):
         real[row, : len(texts)] = True
         texts += [texts[0]] * (width - len(texts))
     gold = torch.zeros(len(lists), dtype=torch.long)
     flat = [text for texts in lists for text in texts]
-    return Batch(_contexts(data, chosen, chance), _candidates(data, flat), gold, real)
+    return Batch(_contexts(data, chosen, chance, own), _candidates(data, flat), gold, real)
+
+
+def _drawn(data: Source, chance: random.Random) -> list[str]:
+    if data.config.candidates == "fixed" and not data.config.negatives:
+        return list(data.pool)
+    return chance.sample(data.pool, min(data.config.negatives, len(data.pool)))
 
 
 def _negatives(data: Source, example: Example, chance: random.Random) -> list[str]:
+    """What stands against a row's reply: all of its own list or some, drawn ones, or both."""
     right = {_key(reply) for reply in example.replies}
-    count = data.config.negatives or NEGATIVES
-    if data.config.candidates == "inline" and example.candidates:
-        wrong = [text for text in example.candidates if _key(text) not in right]
-        return chance.sample(wrong, min(count, len(wrong))) if data.config.negatives else wrong
+    config = data.config
+    count = config.negatives or NEGATIVES
+    hard = []
+    if config.candidates in ("inline", "batch-hard"):
+        hard = [text for text in example.candidates if _key(text) not in right]
+    if config.candidates == "inline" and example.candidates:
+        return chance.sample(hard, min(count, len(hard))) if config.negatives else hard
     drawn = chance.sample(data.pool, min(count + len(right), len(data.pool)))
-    return [text for text in drawn if _key(text) not in right][:count]
+    return hard + [text for text in drawn if _key(text) not in right][:count]
 
 
 def _hide_other_right(real: Tensor, columns: Sequence[str], example: Example) -> None:
@@ -125,10 +112,10 @@ def _hide_other_right(real: Tensor, columns: Sequence[str], example: Example) ->
 
 
 def _contexts(
-    data: Source, chosen: Sequence[Example], chance: random.Random
+    data: Source, chosen: Sequence[Example], chance: random.Random, own: slice
 ) -> tuple[Tensor, Tensor]:
     seen = [_varied(example.context, data.config, chance) for example in chosen]
-    return pad(data.tokens.contexts(seen), data.tokens.pad)
+    return pad(data.tokens.contexts(seen[own]), data.tokens.pad)
 
 
 def _candidates(data: Source, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -147,8 +134,3 @@ def _varied(context: Dialogue, config: TrainConfig, chance: random.Random) -> Di
 
 def _key(text: str) -> str:
     return text.strip().lower()
-
-
-def _mix(seed: int, number: int, use: str) -> int:
-    """One number from three, the same on every machine and run."""
-    return random.Random(f"{seed} {number} {use}").getrandbits(62)

@@ -8,6 +8,10 @@ encode the candidates again, now for gradients, and push that gradient through. 
 which are short, are encoded twice, and not even they if they fit into one chunk. Dropout is the
 same both times: each chunk has a seed of its own.
 
+Several processes (`Processes`) encode their own contexts and candidates; the vectors of all
+candidates and the gradients at them go round. All encode equally many chunks, some of them a
+row that counts nothing, since sharded weights are put together anew for each.
+
 A cross-encoder has a row's candidates in that row only, so its chunks need nothing twice.
 
 Rows of like length share a chunk, and its padding is cut: mixed lengths cost little.
@@ -15,8 +19,9 @@ Rows of like length share a chunk, and its padding is cut: mixed lengths cost li
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -26,80 +31,113 @@ from rejoinder.batching import by_length
 from rejoinder.models.losses import ranking_loss
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, Encoded, PolyEncoder
 from rejoinder.training.batches import Batch
+from rejoinder.training.processes import ALONE, Processes
 
 Module = BiEncoder | PolyEncoder | CrossEncoder
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32"]
+CANDIDATES, CONTEXTS = 0, 1  # the two sides have seeds of their own
 
 
-def backward(
-    module: Module, batch: Batch, precision: Precision, budget: int, seed: int, share: float = 1.0
-) -> float:
-    """Add the gradient of `share` times the batch's mean loss to the weights; -> that value.
+@dataclass(frozen=True)
+class Passes:
+    """How a batch goes through the encoders."""
 
-    At most `budget` tokens, padding included, are encoded at once, or one row. `seed` is that of
-    dropout.
+    precision: Precision = "fp32"
+    budget: int = 8192  # tokens encoded at once, padding included; one row if it has more
+    seed: int = 0  # of dropout
+    factor: float = 1.0  # on the loss before it goes backwards, for fp16
+    processes: Processes = ALONE
+
+    def chunks(self, lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """Numbered chunks of rows of like length, as many in all processes; some may be empty."""
+        found = list(by_length(lengths, self.budget))
+        found += [[] for _ in range(self.processes.most(len(found)) - len(found))]
+        return list(enumerate(found))
+
+    def begin(self, side: int, number: int) -> None:
+        """Dropout of a chunk, the same whenever it is encoded."""
+        torch.manual_seed(hash((self.seed, side, number, self.processes.number)))
+
+    def backward(self, loss: Tensor) -> float:
+        """Gradients of `factor` times the loss; -> the loss."""
+        (loss * self.factor).backward()
+        return loss.item()
+
+
+def backward(module: Module, batch: Batch, how: Passes, weight: float) -> float:
+    """Add the gradient of `weight` times the batch's summed loss to the weights; -> that value.
+
+    With several processes value and gradients are this process's part: their sum is the whole.
     """
-    weight = share / len(batch.gold)
     if isinstance(module, CrossEncoder):
-        losses = _each_row_its_own(module, batch, precision, budget, seed, weight)
-    else:
-        losses = _all_rows_together(module, batch, precision, budget, seed, weight)
-    return sum(losses)
+        return sum(_each_row_its_own(module, batch, how, weight))
+    return sum(_all_rows_together(module, batch, how, weight))
 
 
 def _all_rows_together(
-    module: BiEncoder | PolyEncoder,
-    batch: Batch,
-    precision: Precision,
-    budget: int,
-    seed: int,
-    weight: float,
+    module: BiEncoder | PolyEncoder, batch: Batch, how: Passes, weight: float
 ) -> Iterator[float]:
     ids, mask = batch.candidates
 
     def encoded(number: int, rows: list[int]) -> Tensor:
-        torch.manual_seed(_mixed(seed, 0, number))
-        with cast(ids, precision):
-            return module.encode_candidates(*_trimmed(ids[rows], mask[rows])).vectors
+        how.begin(CANDIDATES, number)
+        with cast(ids, how.precision):
+            return module.encode_candidates(*_part(batch.candidates, rows)).vectors
 
-    chunks = list(enumerate(by_length(mask.sum(1).tolist(), budget)))
+    chunks = how.chunks(mask.sum(1).tolist())
     with torch.set_grad_enabled(len(chunks) == 1):  # one chunk is kept whole, for its gradients
         kept = [encoded(*chunk) for chunk in chunks]
-    vectors = torch.empty(len(ids), kept[0].shape[1], device=ids.device)  # (N, D)
+    own = torch.empty(len(ids), kept[0].shape[1], device=ids.device)  # (n, D)
     for (_, rows), some in zip(chunks, kept, strict=True):
-        vectors[rows] = some.detach().float()
+        own[rows] = some[: len(rows)].detach().float()
+    vectors = how.processes.gather(own, batch.real.shape[1])  # (N, D)
     vectors.requires_grad_()
-    for number, rows in enumerate(by_length(batch.context[1].sum(1).tolist(), budget)):
-        torch.manual_seed(_mixed(seed, 1, number))
-        with cast(ids, precision):
-            context = module.encode_context(*_trimmed(*(x[rows] for x in batch.context)))
-            scores = module.score(context, Encoded(vectors, mask))
-        yield _backward(weight * ranking_loss(scores, batch.gold[rows], batch.real[rows]))
+    everywhere = torch.ones(len(vectors), 1, dtype=torch.bool, device=ids.device)
+    for number, rows in how.chunks(batch.context[1].sum(1).tolist()):
+        how.begin(CONTEXTS, number)
+        with cast(ids, how.precision):
+            context = module.encode_context(*_part(batch.context, rows))
+            scores = module.score(context, Encoded(vectors, everywhere))
+        yield how.backward(_loss(scores, batch, rows, weight))
     assert vectors.grad is not None
+    how.processes.add([vectors.grad])
+    pull = vectors.grad[how.processes.own]
     for number, rows in chunks:
         again = kept[0] if len(chunks) == 1 else encoded(number, rows)
-        again.backward(vectors.grad[rows].to(again.dtype))
+        wanted = torch.zeros_like(again)
+        wanted[: len(rows)] = pull[rows].to(again.dtype)
+        again.backward(wanted)
 
 
 def _each_row_its_own(
-    module: CrossEncoder,
-    batch: Batch,
-    precision: Precision,
-    budget: int,
-    seed: int,
-    weight: float,
+    module: CrossEncoder, batch: Batch, how: Passes, weight: float
 ) -> Iterator[float]:
     columns = batch.real.shape[1]
     left, right = batch.context[1].sum(1), batch.candidates[1].sum(1).view(-1, columns).amax(1)
-    candidates = [x.unflatten(0, (-1, columns)) for x in batch.candidates]  # (B, K, L)
-    for number, rows in enumerate(by_length((columns * (left + right)).tolist(), budget)):
-        torch.manual_seed(_mixed(seed, 1, number))
-        context = Encoded(*_trimmed(*(x[rows] for x in batch.context)))
-        replies = Encoded(*_trimmed(*(x[rows].flatten(0, 1) for x in candidates)))
-        owner = torch.arange(len(rows), device=context.mask.device).repeat_interleave(columns)
-        with cast(context.mask, precision):
-            scores = module.score_pairs(context, replies, owner).view(-1, columns)
-        yield _backward(weight * ranking_loss(scores, batch.gold[rows], batch.real[rows]))
+    places = torch.arange(len(batch.gold) * columns).view(-1, columns)  # (B, K)
+    for number, rows in how.chunks((columns * (left + right)).tolist()):
+        how.begin(CONTEXTS, number)
+        context = Encoded(*_part(batch.context, rows))
+        replies = Encoded(*_part(batch.candidates, places[rows].flatten().tolist()))
+        owner = torch.arange(len(context.mask), device=context.mask.device)
+        owner = owner.repeat_interleave(len(replies.mask) // len(owner))
+        with cast(context.mask, how.precision):
+            scores = module.score_pairs(context, replies, owner).view(len(context.mask), -1)
+        yield how.backward(_loss(scores, batch, rows, weight))
+
+
+def _loss(scores: Tensor, batch: Batch, rows: list[int], weight: float) -> Tensor:
+    if not rows:  # encoded for the others' sake
+        return 0.0 * scores.sum()
+    return weight * ranking_loss(scores, batch.gold[rows], batch.real[rows])
+
+
+def _part(side: tuple[Tensor, Tensor], rows: list[int]) -> tuple[Tensor, Tensor]:
+    """Some rows; a lone token, where there are none to encode."""
+    ids, mask = side
+    if not rows:
+        return ids.new_zeros(1, 1), mask.new_ones(1, 1)
+    return _trimmed(ids[rows], mask[rows])
 
 
 def _trimmed(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,18 +146,9 @@ def _trimmed(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return ids[:, :width], mask[:, :width]
 
 
-def _mixed(*numbers: int) -> int:
-    """One seed from several numbers; the hash of numbers is the same in every process."""
-    return hash(numbers)
-
-
-def _backward(loss: Tensor) -> float:
-    loss.backward()
-    return loss.item()
-
-
 def cast(like: Tensor, precision: Precision) -> AbstractContextManager[object]:
     """Products in `precision`, on the device of a tensor."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(like.device.type, dtype=torch.bfloat16)
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(like.device.type, dtype=dtype)

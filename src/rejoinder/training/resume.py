@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rejoinder.errors import CheckpointError
 from rejoinder.files import whole_folder
+from rejoinder.sharded import cut_like, whole
 
 STATE_FILES = ("state.safetensors", "position.json")
 
@@ -28,17 +29,27 @@ class Position:
     waited: int = 0  # validations since then
     validated: float = 0.0  # seconds at the last validation
     rate: dict[str, float] | None = None  # of a plateau schedule
+    scaler: dict[str, float] | None = None  # of the loss in fp16
 
 
 def save_state(
-    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    write: bool = True,
 ) -> None:
-    """Write trained weights, optimizer moments and position, whole or not at all."""
+    """Write trained weights, optimizer moments and position, whole or not at all.
+
+    All processes put weights in pieces together; the one with `write` writes.
+    """
     tensors = {f"model.{name}": p.detach() for name, p in _trained(module)}
     for name, parameter in _trained(module):
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach()
-    tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
+    tensors = {name: whole(tensor).cpu().contiguous().clone() for name, tensor in tensors.items()}
+    if not write:
+        return
     with whole_folder(folder, STATE_FILES) as new:
         save_file(tensors, new / "state.safetensors")
         text = json.dumps(asdict(position), indent=2)
@@ -61,7 +72,7 @@ def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
             for full, tensor in tensors.items():
                 use, name = full.split(".", 1)
                 if use == "model":
-                    parameters[name].copy_(tensor)
+                    parameters[name].copy_(cut_like(tensor, parameters[name]))
                 else:
                     key, name = name.split(".", 1)
                     moments[name][key] = tensor
@@ -77,14 +88,18 @@ def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
 
 
 def _position(values: dict[str, Any]) -> Position:
-    rate = values.get("rate")
+    def numbers(name: str) -> dict[str, float] | None:
+        kept = values.get(name)
+        return {key: float(value) for key, value in kept.items()} if kept else None
+
     return Position(
         step=int(values["step"]),
         seconds=float(values["seconds"]),
         best=None if values["best"] is None else float(values["best"]),
         waited=int(values["waited"]),
         validated=float(values["validated"]),
-        rate={name: float(value) for name, value in rate.items()} if rate else None,
+        rate=numbers("rate"),
+        scaler=numbers("scaler"),
     )
 
 
@@ -95,7 +110,7 @@ def _trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
 def _restore_moments(
     optimizer: torch.optim.Optimizer, parameter: nn.Parameter, kept: dict[str, Tensor]
 ) -> None:
-    optimizer.state[parameter] = {
-        key: value if key == "step" else value.to(parameter.device)  # step stays on the CPU
+    optimizer.state[parameter] = {  # the step stays on the CPU
+        key: value if key == "step" else cut_like(value.to(parameter.device), parameter)
         for key, value in kept.items()
     }

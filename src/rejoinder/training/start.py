@@ -11,16 +11,20 @@ from typing import Any
 
 import torch
 
-from rejoinder import calibration, checkpoint, evaluation, extras
+from rejoinder import calibration, candidates, checkpoint, evaluation, extras
 from rejoinder.config import ModelConfig, TrainConfig, to_mapping
 from rejoinder.data import read
 from rejoinder.errors import ConfigError, DataError
 from rejoinder.evaluation import Report
+from rejoinder.models.build import towers
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, examples
+from rejoinder.sharded import shard
 from rejoinder.text import TextFormat
 from rejoinder.training import loop
 from rejoinder.training.card import card
+from rejoinder.training.processes import ALONE, Processes
+from rejoinder.training.source import listed
 
 Say = Callable[[str], None]
 
@@ -40,6 +44,7 @@ def train(
     command: str = "",
     tensorboard: bool = False,
     say: Say = lambda _: None,
+    processes: Processes = ALONE,
 ) -> Report | None:
     """Train a ranker on dialogue files and leave its best checkpoint in OUT/best.
 
@@ -72,19 +77,28 @@ def train(
         **_versions(),
     }
     say(f"{len(learned)} examples to learn, {len(held)} to validate on")
+    if settings.parallel == "fsdp" and processes.count > 1:
+        shard(tower.model for tower in towers(ranker.module).values())
     best = loop.train(
         ranker,
-        learned,
+        listed(learned, ranker.tokens, settings, _fixed(settings)),
         held,
-        settings,
         out,
         card=lambda report: card(ranker, out.name, origin, report),
         origin=origin,
-        writer=_writer(out) if tensorboard else None,
+        writer=_writer(out) if tensorboard and processes.first else None,
+        processes=processes,
     )
-    if held:
+    if held and processes.first:
         _calibrate(out, held, settings, device, say)
     return best
+
+
+def _fixed(settings: TrainConfig) -> list[str]:
+    """The fixed set of candidates, if there is one."""
+    if not settings.fixed_candidates:
+        return []
+    return list(candidates.collect([settings.fixed_candidates]).texts)
 
 
 def _versions() -> dict[str, str]:

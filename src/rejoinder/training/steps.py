@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rejoinder.config import TrainConfig
+from rejoinder.sharded import is_piece
 
 # A scale is learned as its logarithm, which Adam moves by about the learning rate per step.
 SCALE_RATE = 50.0
@@ -19,8 +20,10 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer over what is to be trained; scales move faster and do not decay."""
     trained = list(parameters)
+    weights = [p for p in trained if p.dim()]
     groups = [
-        {"params": [p for p in trained if p.dim()], "factor": 1.0},
+        {"params": [p for p in weights if not is_piece(p)], "factor": 1.0},
+        {"params": [p for p in weights if is_piece(p)], "factor": 1.0},  # not to be mixed with them
         {"params": [p for p in trained if not p.dim()], "factor": SCALE_RATE, "weight_decay": 0.0},
     ]
     used = [group for group in groups if group["params"]]

@@ -1,0 +1,68 @@
+"""Weights that several processes hold in pieces (FSDP2, torch.distributed.fsdp.fully_shard).
+
+Each process keeps its piece of every weight, its gradient and its optimizer state; a layer is put
+together only while it is at work. For bases that one device does not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def shard(encoders: Iterable[nn.Module]) -> None:
+    """Cut the weights of some encoders into pieces, layer by layer, in place."""
+    from torch.distributed.fsdp import fully_shard
+
+    for encoder in encoders:
+        for layers in [m for m in encoder.modules() if isinstance(m, nn.ModuleList)]:
+            for layer in layers:
+                fully_shard(layer)
+        fully_shard(encoder)
+
+
+@contextmanager
+def put_together(module: nn.Module) -> Iterator[None]:
+    """All weights whole in every process, for work in which each goes its own way."""
+    pieces: list[Any] = [m for m in module.modules() if hasattr(m, "unshard")]
+    for piece in pieces:
+        piece.unshard()
+        piece.set_reshard_after_forward(False)
+    yield
+    for piece in pieces:
+        piece.set_reshard_after_forward(True)
+        piece.reshard()
+
+
+def is_piece(tensor: Tensor) -> bool:
+    """Whether a tensor is cut into pieces (a DTensor, whose class is slow to import)."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor put together; all processes must ask for it."""
+    if not is_piece(tensor):
+        return tensor
+    full: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
+    return full
+
+
+def cut_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor in pieces as `like` is, or as it is."""
+    if not is_piece(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh, placements = like.device_mesh, like.placements  # type: ignore[attr-defined]
+    return distribute_tensor(tensor.to(like.device), mesh, placements)
+
+
+def own_piece(tensor: Tensor) -> Tensor:
+    """What of a tensor is here."""
+    if not is_piece(tensor):
+        return tensor
+    local: Tensor = tensor.to_local()  # type: ignore[attr-defined]
+    return local

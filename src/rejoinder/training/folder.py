@@ -1,0 +1,81 @@
+"""The folder of a run: whose it is, what was asked for, what was seen.
+
+settings.json  all settings; a run goes on only with the same ones
+log.jsonl      a line for every report and validation
+best/          the best checkpoint
+last/          the state to go on from
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rejoinder import checkpoint
+from rejoinder.config import TrainConfig, to_mapping
+from rejoinder.errors import ConfigError, RejoinderError
+from rejoinder.files import check_replaceable, recover, write_text
+from rejoinder.ranker import TextRanker
+from rejoinder.training.resume import STATE_FILES
+
+# What changes how a run is run, but no step of it.
+FREE = ("max_time", "max_tokens", "parallel", "log_every")
+
+
+def claim(out: Path, ranker: TextRanker, config: TrainConfig, origin: Mapping[str, Any]) -> None:
+    """Make OUT, or check that the run in it is this one. Raises ConfigError if it is not."""
+    if out.is_file():
+        raise ConfigError(f"{out}: is a file; expected a new folder or that of a run as --out")
+    settings = json.dumps(
+        {
+            "model": to_mapping(ranker.config),
+            "train": to_mapping(config),
+            "text": to_mapping(ranker.tokens.style),
+            **{name: origin.get(name) for name in ("data", "dev", "init_model")},
+        },
+        indent=2,
+    )
+    file = out / "settings.json"
+    if file.is_file():
+        for part in ("best", "last"):
+            recover(out / part)  # from a process that was killed while it saved
+    if file.is_file() and _comparable(_read_settings(file)) != _comparable(json.loads(settings)):
+        raise ConfigError(
+            f"{out} holds a run with other settings ({file}); resume it with the same command, "
+            "or choose another --out"
+        )
+    check_replaceable(out / "best", checkpoint.FILES)  # now, not at the first validation
+    check_replaceable(out / "last", STATE_FILES)
+    write_text(file, settings + "\n")
+
+
+def _comparable(settings: object) -> object:
+    if isinstance(settings, dict) and isinstance(settings.get("train"), dict):
+        train = {name: value for name, value in settings["train"].items() if name not in FREE}
+        return settings | {"train": train}
+    return settings
+
+
+def _read_settings(file: Path) -> object:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{file}: not the settings of a run ({error}); expected a new folder or that of a run, "
+            "so choose another --out"
+        ) from None
+
+
+def write_log(out: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to the log. Raises RejoinderError where it cannot be written."""
+    log = out / "log.jsonl"
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise RejoinderError(
+            f"{log}: could not be written ({error.strerror or error}); free some space and run the "
+            "same command again, which goes on from the last save"
+        ) from error

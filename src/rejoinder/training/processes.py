@@ -1,0 +1,113 @@
+"""Several processes that train one model: who does what, and how it is put together.
+
+`torchrun --nproc-per-node N -m rejoinder train ...` starts them. All make the same plan from the
+same seed; of every batch each encodes its share of the rows, and vectors, gradients and ranks are
+exchanged. So what is learned does not hang on how many they are: `batch_size` is the batch of all
+of them together, and every row has all candidates of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from rejoinder.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among its like. Every method that exchanges must be called by all of them."""
+
+    number: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """The one that writes files and talks."""
+        return self.number == 0
+
+    @property
+    def own(self) -> slice:
+        """Its share of a list: every `count`-th, from its own number on."""
+        return slice(self.number, None, self.count)
+
+    def gather(self, part: Tensor, total: int) -> Tensor:
+        """Own rows of a tensor (total, D) -> all rows, in order; no gradients."""
+        if self.count == 1:
+            return part
+        room = part.new_zeros(-(-total // self.count), *part.shape[1:])  # all send as much
+        room[: len(part)] = part
+        parts = [torch.empty_like(room) for _ in range(self.count)]
+        dist.all_gather(parts, room)
+        whole = part.new_empty(total, *part.shape[1:])
+        for number, some in enumerate(parts):
+            place = whole[number :: self.count]
+            place.copy_(some[: len(place)])
+        return whole
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each by its sum over the processes; all go over the wire as one."""
+        listed = list(tensors)
+        if self.count == 1 or not listed:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in listed])
+        dist.all_reduce(flat)
+        done = 0
+        for tensor in listed:
+            tensor.copy_(flat[done : done + tensor.numel()].view_as(tensor))
+            done += tensor.numel()
+
+    def most(self, value: int) -> int:
+        """The largest of their values."""
+        return max(self.collect([value]))
+
+    def told(self, value: T) -> T:
+        """What the first one has, for what must be the same everywhere, such as the time."""
+        if self.count == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def collect(self, own: Sequence[T]) -> list[T]:
+        """Their shares of a list (see `own`) -> the list."""
+        if self.count == 1:
+            return list(own)
+        shares: list[list[T]] = [[] for _ in range(self.count)]
+        dist.all_gather_object(shares, list(own))
+        whole: list[T] = [None] * sum(map(len, shares))  # type: ignore[list-item]
+        for number, share in enumerate(shares):
+            whole[number :: self.count] = share
+        return whole
+
+
+ALONE = Processes()
+
+
+def join(device: str) -> tuple[Processes, str]:
+    """Find the other processes that torchrun started, if it did; -> them, and the device to use.
+
+    Raises ConfigError where they cannot find one another.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE, device
+    from accelerate import PartialState
+
+    try:
+        state = PartialState(cpu=not device.startswith("cuda"))
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"the processes cannot join ({str(error)[:160]}); start them all with torchrun "
+            "--nproc-per-node N -m rejoinder train ..., on every machine with the same --nnodes, "
+            "--rdzv-id and --rdzv-endpoint"
+        ) from None
+    here = f"cuda:{state.local_process_index}" if device == "cuda" else device
+    return Processes(state.process_index, state.num_processes), here

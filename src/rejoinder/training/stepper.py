@@ -1,0 +1,167 @@
+"""One optimizer step: the gradients of its batches, added up, clipped, applied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rejoinder.errors import RejoinderError
+from rejoinder.ranker import TextRanker
+from rejoinder.sharded import is_piece, own_piece
+from rejoinder.training.batches import Batch, listed_batch, shared_batch
+from rejoinder.training.chunks import Passes, backward
+from rejoinder.training.processes import ALONE, Processes
+from rejoinder.training.resume import Position
+from rejoinder.training.source import Source
+from rejoinder.training.steps import Rate, make_optimizer
+
+LEAST_BUDGET = 256  # tokens: less does not hold one pair of context and reply
+
+
+@dataclass
+class Stepper:
+    """A ranker, its optimizer, and what they learn from."""
+
+    ranker: TextRanker
+    data: Source
+    steps: int  # of the whole run
+    say: Callable[[str], None]
+    processes: Processes = ALONE
+    optimizer: torch.optim.Optimizer = field(init=False)
+    rate: Rate = field(init=False)
+    scaler: torch.amp.GradScaler = field(init=False)  # keeps small gradients alive in fp16
+    budget: int = field(init=False)  # tokens encoded at once; less where memory ran out
+    told: bool = False  # that batches are encoded in parts
+
+    def __post_init__(self) -> None:
+        config = self.data.config
+        self.optimizer = make_optimizer(self.trained, config)
+        self.rate = Rate(config, self.steps)
+        self.scaler = torch.amp.GradScaler(
+            self.ranker.device.type, enabled=config.precision == "fp16"
+        )
+        self.budget = config.max_tokens
+
+    @property
+    def trained(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.ranker.module.parameters() if p.requires_grad]
+
+    def step(self, number: int) -> float:
+        """Make step `number`, counted from 0; -> the mean loss of its rows.
+
+        Raises RejoinderError where the loss is no number.
+        """
+        self.ranker.module.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate.at(number) * group["factor"]
+        loss = self._gradients_in_memory(number)
+        if not math.isfinite(loss):
+            raise RejoinderError(
+                f"step {number}: the loss is {loss}; lower --lr or train with --precision fp32"
+            )
+        self.scaler.unscale_(self.optimizer)
+        if self.data.config.clip:
+            clip(self.trained, self.data.config.clip, self.processes)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss
+
+    def remember(self, position: Position) -> None:
+        """Write down what a resumed run needs beside weights and moments."""
+        position.rate = self.rate.state()
+        position.scaler = self.scaler.state_dict()
+
+    def restore(self, position: Position) -> None:
+        """Take that up again."""
+        if position.rate:
+            self.rate.restore(position.rate)
+        if position.scaler:
+            self.scaler.load_state_dict(position.scaler)
+
+    def _gradients_in_memory(self, number: int) -> float:
+        """Gradients of the step; where memory runs out, again with half as many tokens at once."""
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                return self._gradients(number)
+            except torch.OutOfMemoryError:
+                if self.budget <= LEAST_BUDGET or self.processes.count > 1:
+                    raise  # the others are already waiting for what this one would have sent
+                self.budget //= 2
+                torch.cuda.empty_cache()
+                self.say(
+                    f"\nout of memory: from here on {self.budget} tokens are encoded at once\n"
+                )
+
+    def _gradients(self, number: int) -> float:
+        loss = torch.tensor(sum(self._parts(number)), dtype=torch.float64)
+        gradients = [p.grad for p in self.trained if p.grad is not None]
+        self.processes.add([gradient for gradient in gradients if not is_piece(gradient)])
+        for gradient in gradients:
+            if is_piece(gradient):  # FSDP takes the mean over processes where the sum is meant
+                own_piece(gradient).mul_(self.processes.count)
+        self.processes.add([loss])
+        return loss.item()
+
+    def _parts(self, number: int) -> Iterator[float]:
+        """Sum up the gradients of the step's batches; -> each one's part of the mean loss."""
+        config = self.data.config
+        make = listed_batch if self.ranker.is_cross else shared_batch
+        first = number * config.update_every
+        parts = {i: self.data.batch(i) for i in range(first, first + config.update_every)}
+        weight = 1 / sum(map(len, parts.values()))
+        for i, chosen in parts.items():
+            batch = make(self.data, chosen, i, self.processes.own)
+            self._tell_if_split(batch)
+            how = Passes(
+                config.precision,
+                self.budget,
+                seed=config.seed * 1_000_003 + i,
+                factor=self.scaler.get_scale(),
+                processes=self.processes,
+            )
+            yield backward(self.ranker.module, _moved(batch, self.ranker.device), how, weight)
+
+    def _tell_if_split(self, batch: Batch) -> None:
+        size = int(batch.context[1].sum())
+        if size <= self.budget or self.told:
+            return
+        self.told = True
+        self.say(
+            f"a batch has {size} tokens of context, so it is encoded in parts of at most "
+            f"{self.budget} (max_tokens): less memory, the same gradients\n"
+        )
+
+
+def clip(parameters: list[torch.nn.Parameter], limit: float, processes: Processes = ALONE) -> None:
+    """Scale all gradients down together, so that their norm is at most `limit`.
+
+    Of weights in pieces each process knows its own squares only, so those are added up.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    pieces = [own_piece(gradient) for gradient in gradients if is_piece(gradient)]
+    square = _squares(pieces)
+    processes.add([square])
+    square = square + _squares([g for g in gradients if not is_piece(g)])
+    factor = (limit / (square.sqrt() + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        own_piece(gradient).mul_(factor.to(gradient.device))
+
+
+def _squares(tensors: list[Tensor]) -> Tensor:
+    if not tensors:
+        return torch.zeros(())
+    return torch.stack([tensor.float().square().sum().cpu() for tensor in tensors]).sum()
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    def moved(side: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        ids, mask = side
+        return ids.to(device), mask.to(device)
+
+    context, candidates = moved(batch.context), moved(batch.candidates)
+    return Batch(context, candidates, batch.gold.to(device), batch.real.to(device))
