@@ -164,6 +164,7 @@ def shown(value: Any) -> str:
         ("training.md", "## The command", cli.train.train, {"model", "settings", "style"}),
         ("evaluation.md", "# Evaluation", cli.measure.evaluate, set()),
         ("chat.md", "## Options", cli.chat.chat, set()),
+        ("candidates.md", "## Options", cli.candidates.candidates_suggest, set()),
     ],
 )
 def test_every_option_stands_in_its_table(

@@ -30,7 +30,7 @@ LADDER = [
     "errors schema metrics significance progress memory batching sharded",
     "extras files text config confidence diversity",
     "tokens data models",
-    "candidates ranker",
+    "candidates ranker suggestion",
     "checkpoint evaluation calibration index",
     "baselines zoo",
     "agents training",
@@ -58,6 +58,7 @@ MOST_FUNCTION_LINES = 60  # in a function
 MOST_PARAMETERS = 8  # of a function, self not counted; a command has as many as it has options
 MANY_PARAMETERS = {
     "models/rankers.py:__init__": "models take plain values, no settings object",
+    "tasks/choosing.py:suggest_candidates": "the options of the command; all but two have defaults",
     "tasks/measuring.py:evaluate": "the options of the command; all but two have defaults",
     "tasks/measuring.py:compare": "the options of the command; all but three have defaults",
     "tasks/making.py:train": "the options of the command; all but three have defaults",

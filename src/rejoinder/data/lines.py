@@ -1,4 +1,4 @@
-"""Candidate replies from a file: one a line, or the replies of a file of dialogues."""
+"""Candidate replies from a file: one a line, approved ones of a table, or replies of dialogues."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from os import PathLike
 from pathlib import Path
 
 from rejoinder.data import read
+from rejoinder.data.approval import is_table, read_table
 from rejoinder.data.files import numbered_lines
 from rejoinder.data.formats import recognise
 from rejoinder.data.reports import Report, as_report
 from rejoinder.errors import DataError
 
-LINES = "lines"
+LINES, TABLE = "lines", "candidates"
 
 
 def read_candidates(
@@ -23,13 +24,26 @@ def read_candidates(
 ) -> Iterator[str]:
     """Every candidate of a file, in order, one that comes twice given twice.
 
-    `format` may be "lines" or one of `rejoinder.data.READERS`; if None it is guessed. Of dialogues,
-    the candidates are all assistant messages and their alternatives. Blank ones are left out.
+    `format` may be "lines", "candidates" (a table, see approval.py) or one of
+    `rejoinder.data.READERS`; if None it is guessed. Of a table, only what is approved is given. Of
+    dialogues, the candidates are all assistant messages and their alternatives. Blank ones are left
+    out.
     """
     path = Path(path)
-    format = format or recognise(path) or LINES
-    found = _plain(path, as_report(bad)) if format == LINES else _replies(path, format, bad)
-    return _not_blank(path, found)
+    return _not_blank(path, _found(path, format or _guess(path), bad))
+
+
+def _guess(path: Path) -> str:
+    named = recognise(path)
+    return TABLE if is_table(path) else named or LINES
+
+
+def _found(path: Path, format: str, bad: list[DataError] | Report | None) -> Iterator[str]:
+    if format == LINES:
+        return _plain(path, as_report(bad))
+    if format == TABLE:
+        return read_table(path, as_report(bad))
+    return _replies(path, format, bad)
 
 
 def _not_blank(path: Path, found: Iterator[str]) -> Iterator[str]:

@@ -39,14 +39,25 @@ def columns(row: list[str]) -> dict[str, int] | None:
     return {name: names.index(name) for name in COLUMNS if name in names}
 
 
+def lists_candidates(row: list[str]) -> bool:
+    """Whether a row is the header of a table of candidates (approval.py), not of dialogues."""
+    names = {name.strip().lower() for name in row}
+    return "candidate" in names and bool(names & {"approved", "count"}) and "reply" not in names
+
+
 def _rows(path: Path, delimiter: str, report: Report) -> Iterator[tuple[int, Dialogue]]:
     place: dict[str, int] | None = None
     width = 0
-    for number, row in _split_rows(path, delimiter, report):
+    for number, row in split_rows(path, delimiter, report):
         if place is None:
             width, place = len(row), columns(row)
             if place is not None:
                 continue
+            if lists_candidates(row):
+                raise DataError(
+                    f"{path}:{number}: a table of candidates, expected one of dialogues; give it "
+                    "to `rejoinder index build` or `rejoinder chat --candidates`"
+                )
             if width < 2:
                 raise DataError(
                     f"{path}:{number}: 1 column, {row[0][:60]!r}; expected context and reply, or "
@@ -59,7 +70,7 @@ def _rows(path: Path, delimiter: str, report: Report) -> Iterator[tuple[int, Dia
             report(DataError(f"{path}:{number}: {error}"))
 
 
-def _split_rows(path: Path, delimiter: str, report: Report) -> Iterator[tuple[int, list[str]]]:
+def split_rows(path: Path, delimiter: str, report: Report) -> Iterator[tuple[int, list[str]]]:
     """Every row that is not blank, with the number of its first line."""
     here = 0  # the last line handed to the parser
 
@@ -78,7 +89,7 @@ def _split_rows(path: Path, delimiter: str, report: Report) -> Iterator[tuple[in
         except csv.Error as error:
             report(
                 DataError(
-                    f"{path}:{before + 1}: {error}; expected rows of context and reply. In a field "
+                    f"{path}:{before + 1}: {error}; expected rows of a table. In a field "
                     'in quotes, write a quote as "" and close it'
                 )
             )

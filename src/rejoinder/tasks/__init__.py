@@ -8,6 +8,7 @@ from rejoinder.tasks.answering import (
     rank_lines,
     search,
 )
+from rejoinder.tasks.choosing import suggest_candidates
 from rejoinder.tasks.machine import fast_precision
 from rejoinder.tasks.making import calibrate, split_settings, train
 from rejoinder.tasks.measuring import (
@@ -34,6 +35,7 @@ __all__ = [
     "scorer",
     "search",
     "split_settings",
+    "suggest_candidates",
     "train",
     "write_misses",
 ]
