@@ -29,15 +29,6 @@ KINDS = ("bi", "poly", "cross")
 SECTIONS: dict[str, type[Any]] = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
 PARTS = {"model": "model", "train": "settings", "text": "style"}  # parameters of the command
 
-# Named on the page, but not yet settings. A test fails where one has come: take it out then.
-PENDING = {
-    "attention_dropout",
-    "embedding_dropout",
-    "eval_batch_size",
-    "fixed_candidates",
-    "share_embeddings",
-}
-
 # All that a command for ParlAI's rankers may name, with its short forms.
 PARLAI = """
     --model -m --task -t --evaltask -et --datatype -dt --shuffle --model-file -mf --init-model
@@ -112,33 +103,10 @@ def commands() -> dict[str, list[str]]:
     return found
 
 
-def without_pending(words: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Words that parse today, and the values of the settings still to come."""
-    kept, later = list(words), {}
-    for name in PENDING:
-        flag = "--" + name.replace("_", "-")
-        if flag in kept:
-            place = kept.index(flag)
-            later[name] = kept[place + 1]
-            del kept[place : place + 2]
-    return kept, later
-
-
 def parsed(words: list[str]) -> dict[str, Any]:
     """Arguments of a command line by name."""
     bound = cli.app.parse_args(words, print_error=False, exit_on_error=False)[1]
     return dict(bound.arguments)
-
-
-def recipe_file(kind: str, folder: Path) -> tuple[Path, dict[str, str]]:
-    """A copy of a recipe's file that is read today, and the settings still to come."""
-    lines = (FILES / f"{kind}.toml").read_text(encoding="utf-8").splitlines()
-    named = [(line.partition(" = ")[0], line) for line in lines]
-    later = {name: line.partition(" = ")[2] for name, line in named if name in PENDING}
-    file = folder / f"{kind}.toml"
-    text = "\n".join(line for name, line in named if name not in PENDING)
-    file.write_text(text + "\n", encoding="utf-8")
-    return file, later
 
 
 def test_every_flag_of_parlai_has_its_place_once() -> None:
@@ -158,12 +126,7 @@ def test_every_row_says_where_a_flag_went_or_why_it_did_not() -> None:
 def test_every_flag_of_ours_exists() -> None:
     found = ours(PAGE)
     assert len(found) > 50
-    assert found - known() - PENDING == set()
-
-
-def test_what_is_pending_is_named_and_not_yet_there() -> None:
-    assert ours(PAGE) >= PENDING
-    assert not PENDING & set(settings()), "these came: take them out of PENDING"
+    assert found - known() == set()
 
 
 def test_defaults_in_the_tables_are_those_of_the_settings() -> None:
@@ -187,7 +150,7 @@ def shown(value: Any) -> str:
 
 @pytest.mark.parametrize("words", commands().values(), ids=lambda words: " ".join(words[:2]))
 def test_a_command_parses(words: list[str]) -> None:
-    assert parsed(without_pending(words)[0])
+    assert parsed(words)
 
 
 def test_commands_in_a_sentence_parse_as_far_as_they_go() -> None:
@@ -199,19 +162,17 @@ def test_commands_in_a_sentence_parse_as_far_as_they_go() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_file_and_command_of_a_recipe_say_the_same(kind: str, tmp_path: Path) -> None:
-    words, later = without_pending(commands()[kind])
-    file, later_there = recipe_file(kind, tmp_path)
-    arguments, sections = parsed(words), read_toml(file, list(SECTIONS))
+def test_file_and_command_of_a_recipe_say_the_same(kind: str) -> None:
+    arguments = parsed(commands()[kind])
+    sections = read_toml(FILES / f"{kind}.toml", list(SECTIONS))
     for name, parameter in PARTS.items():
         wanted = from_mapping(SECTIONS[name], sections[name], "recipe")
         assert arguments[parameter] == wanted
-    assert later == later_there
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_recipe_has_the_published_numbers(kind: str, tmp_path: Path) -> None:
-    sections = read_toml(recipe_file(kind, tmp_path)[0], list(SECTIONS))
+def test_a_recipe_has_the_published_numbers(kind: str) -> None:
+    sections = read_toml(FILES / f"{kind}.toml", list(SECTIONS))
     values = {name: value for section in sections.values() for name, value in section.items()}
     table = dict(published(KINDS.index(kind)))
     for label, name in {
@@ -236,7 +197,7 @@ def published(column: int) -> Iterator[tuple[str, str]]:
 def test_a_recipe_trains(kind: str, base: Path, tmp_path: Path) -> None:
     data, out = tmp_path / "talk.jsonl", tmp_path / "out"
     write_jsonl(talks(), data)
-    file, _ = recipe_file(kind, tmp_path)
+    file = FILES / f"{kind}.toml"
     small = f"--base {base} --max-steps 2 --codes 4 --max-context 48 --max-reply 12"
     line = f"train {kind} --config {file} --data {data} --dev {data} --out {out} {small}"
     with pytest.raises(SystemExit) as end:

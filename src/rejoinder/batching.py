@@ -19,15 +19,18 @@ def pad(rows: Sequence[Sequence[int]], filler: int = 0) -> tuple[Tensor, Tensor]
     return ids, mask
 
 
-def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def by_length(lengths: Sequence[int], budget: int, most: int = 0) -> Iterator[list[int]]:
     """Batches of row numbers, longest rows first, each at most `budget` tokens after padding.
+
+    With `most` also at most so many rows.
 
     The longest come first so that memory is at its highest in the first batch, not in the last.
     """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     batch: list[int] = []
     for i in order:
-        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
+        full = most and len(batch) == most
+        if batch and (full or lengths[batch[0]] * (len(batch) + 1) > budget):
             yield batch
             batch = []
         batch.append(i)

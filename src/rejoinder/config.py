@@ -21,7 +21,7 @@ Kind = Literal["bi", "poly", "cross"]
 T = TypeVar("T")
 NOT_BELOW_ZERO = (
     *("epochs", "max_steps", "max_time", "negatives", "lr", "eps", "weight_decay", "clip"),
-    *("warmup", "patience", "decay", "eval_every", "eval_limit", "seed"),
+    *("warmup", "patience", "decay", "eval_every", "eval_limit", "eval_batch_size", "seed"),
     *("momentum", "eval_epochs", "eval_minutes", "stop_after"),
 )
 AT_LEAST_ONE = ("batch_size", "update_every", "max_tokens", "log_every", "save_every")
@@ -43,10 +43,10 @@ class ModelConfig:
     """How states become one vector."""
     normalise: bool = True
     """Vectors of length one (bi and poly)."""
-    scale: float = 20.0
-    """Factor on the score at the start; 1 where vectors are raw."""
+    scale: float = 0.0
+    """Factor on the score at the start; 0 = 20 for vectors of length one, 1 for raw ones."""
     learn_scale: bool = True
-    """Learn that factor."""
+    """Learn that factor; of raw vectors it stays as it is."""
     poly: Literal["codes", "n_first", "all"] = "all"
     """What stands for the context: learned codes, its first states, or all states."""
     codes: int = 64
@@ -78,8 +78,8 @@ class ModelConfig:
         for name, least in (("codes", 1), ("heads", 1), ("lora", 0), ("lora_alpha", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
-        if self.scale <= 0:
-            raise ConfigError(f"scale is {self.scale}; expected more than 0")
+        if self.scale < 0:
+            raise ConfigError(f"scale is {self.scale}; expected at least 0")
         for name in ("dropout", "attention_dropout", "activation_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(
@@ -150,6 +150,8 @@ class TrainConfig:
     """Epochs between validations, such as 0.5."""
     eval_minutes: float = 0.0
     """Minutes of training between validations; where they fall hangs on the machine."""
+    eval_batch_size: int = 0
+    """Texts encoded at once in validation; 0 = as many as 4,096 tokens are."""
     eval_limit: int = 1000
     """Dev examples per validation, spread evenly over the file; 0 = all."""
     metric: Literal["hits@1", "hits@5", "hits@10", "mrr", "f1", "mean_rank"] = "hits@1"

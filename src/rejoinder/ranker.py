@@ -62,6 +62,7 @@ class TextRanker:
         self.adapters: dict[str, Tensor] = {}  # merged into the base on loading, kept for saving
         self.confidence = confidence
         self.precision: Precision = precision
+        self.most = 0  # texts encoded at once; 0 = as many as BUDGET allows
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str = "cpu") -> TextRanker:
@@ -167,7 +168,7 @@ class TextRanker:
         found: list[Tensor] = [torch.empty(0)] * len(dialogues)
         rows = self.tokens.contexts(dialogues)
         done = 0
-        for batch in by_length([len(row) for row in rows], BUDGET):
+        for batch in by_length([len(row) for row in rows], BUDGET, self.most):
             context = self._encode_rows([rows[i] for i in batch], "context")
             for place, i in enumerate(batch):
                 wanted = vectors[[number[text] for text in lists[i]]]
@@ -191,7 +192,7 @@ class TextRanker:
         rows = self.tokens.candidates(replies)
         vectors = torch.empty(len(rows), self.module.candidate_encoder.width, device=self.device)
         done = 0
-        for batch in by_length([len(row) for row in rows], BUDGET):
+        for batch in by_length([len(row) for row in rows], BUDGET, self.most):
             vectors[batch] = self._encode_rows([rows[i] for i in batch], "candidates").vectors
             done += len(batch)
             if progress:
@@ -227,7 +228,7 @@ class TextRanker:
         done = 0
         longest = [max(map(len, rows), default=0) for rows in right]
         # pairs of one context stay together, so that it is read alone but once or twice
-        for batch in by_length([len(left[i]) + longest[i] for i, _ in pairs], BUDGET):
+        for batch in by_length([len(left[i]) + longest[i] for i, _ in pairs], BUDGET, self.most):
             chosen = [pairs[b] for b in batch]
             place = {i: row for row, i in enumerate(dict.fromkeys(i for i, _ in chosen))}
             context = Encoded(*self._padded([left[i] for i in place]))

@@ -89,7 +89,8 @@ def test_what_is_exchanged_comes_together(tmp_path: Path, count: int) -> None:
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Dialogues with candidates; neither batches nor processes divide their number."""
-    things = "tea coffee dogs cats music trains books chess rain snow cheese apples films".split()
+    things = ["tea", "coffee", "dogs", "cats", "music", "trains", "books", "chess"]
+    things += ["rain", "snow", "cheese", "apples", "films"]
     dialogues = [
         Dialogue(
             (

@@ -19,12 +19,13 @@ def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEnc
     """A ranker with pretrained towers and, for the rest, fresh weights; no adapters yet."""
     rates = Dropout(config.dropout, config.attention_dropout, config.activation_dropout)
     encoder = Encoder(load_encoder(base, rates))
+    scale = config.scale or (20.0 if config.normalise or config.kind == "cross" else 1.0)
     if config.kind == "cross":
         return CrossEncoder(
             encoder,
             head=config.head,
             pooling=config.pooling,
-            scale=config.scale,
+            scale=scale,
             learn_scale=config.learn_scale,
         )
     other = encoder if config.towers == "shared" else copy.deepcopy(encoder)
@@ -36,7 +37,7 @@ def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEnc
             other,
             pooling=config.pooling,
             normalise=config.normalise,
-            scale=config.scale,
+            scale=scale,
             learn_scale=config.learn_scale,
         )
     return PolyEncoder(
@@ -48,7 +49,7 @@ def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEnc
         heads=config.heads,
         pooling=config.pooling,
         normalise=config.normalise,
-        scale=config.scale,
+        scale=scale,
         learn_scale=config.learn_scale,
     )
 

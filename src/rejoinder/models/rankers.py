@@ -85,7 +85,7 @@ class TwoTowers(nn.Module):
         self.candidate_encoder = candidate_encoder  # the same object where towers are shared
         self.pooling: Pooling = pooling
         self.normalise = normalise
-        self.scale = Scale(scale if normalise else 1.0, learn_scale and normalise)
+        self.scale = Scale(scale, learn_scale and normalise)
 
     def encode_candidates(self, ids: Tensor, mask: Tensor) -> Encoded:
         """(N, L) ids and mask -> vectors (N, D)"""

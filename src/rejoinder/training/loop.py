@@ -174,12 +174,13 @@ def _measured(run: Run) -> Report:
     ranker, own = run.ranker, run.dev[run.processes.own]
     ranker.module.eval()
     precision, ranker.precision = ranker.precision, run.config.precision
+    ranker.most = run.config.eval_batch_size
     apart = nullcontext() if run.config.parallel == "ddp" else put_together(ranker.module)
     started = time.perf_counter()
     with apart:
         judged = evaluation.judge(ranker, own) if own else []
     every = run.processes.collect(judged)
-    ranker.precision = precision
+    ranker.precision, ranker.most = precision, 0
     return evaluation.summarise(every, run.processes.told(time.perf_counter() - started))
 
 
