@@ -24,7 +24,7 @@ NOT_BELOW_ZERO = (
     *("warmup", "patience", "decay", "eval_every", "eval_limit", "eval_batch_size", "seed"),
     *("momentum", "eval_epochs", "eval_minutes", "stop_after"),
 )
-AT_LEAST_ONE = ("batch_size", "update_every", "max_tokens", "log_every", "save_every")
+AT_LEAST_ONE = ("batch_size", "buffer", "update_every", "max_tokens", "log_every", "save_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,10 @@ class TrainConfig:
     """Plateau: factor on the rate."""
     shuffle: bool = True
     """Examples in a new order each epoch, or as in the files."""
+    stream: bool = False
+    """Read the data while learning, never holding all of it: files larger than memory."""
+    buffer: int = 20_000
+    """Examples held at once with stream; they are what the order is shuffled in."""
     both_sides: bool = False
     """Learn the user's messages too, roles swapped, with partner_persona."""
     drop_persona: float = 0.1

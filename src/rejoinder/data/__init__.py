@@ -21,6 +21,7 @@ from rejoinder.data.formats import recognise
 from rejoinder.data.messages import parse_dialogue, read_jsonl, to_json, write_jsonl
 from rejoinder.data.parlai import read_parlai
 from rejoinder.data.parlai_fields import read_parlai_fields
+from rejoinder.data.parquet import read_parquet
 from rejoinder.data.reports import Report, as_report
 from rejoinder.data.tables import read_csv, read_tsv
 from rejoinder.errors import DataError
@@ -36,6 +37,7 @@ READERS: dict[str, Reader] = {
     "jsonl": read_jsonl,
     "parlai": read_parlai,
     "parlai-fields": read_parlai_fields,
+    "parquet": read_parquet,
     "tsv": read_tsv,
 }
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from rejoinder.data.files import BLOCK, head
+from rejoinder.data.parquet import is_parquet
 from rejoinder.data.tables import columns
 from rejoinder.errors import DataError
 
@@ -22,6 +23,8 @@ def recognise(path: Path) -> str | None:
         raise DataError(
             f"{path}: is a pipe or device, so its start cannot be looked at; name the format"
         )
+    if is_parquet(path):
+        return "parquet"
     text = head(path)
     if len(text) < BLOCK // 4:  # all of it, most likely
         text += "\n"
