@@ -18,6 +18,7 @@ from rejoinder.tasks.measuring import (
     scorer,
     write_misses,
 )
+from rejoinder.tasks.mining import mine
 
 __all__ = [
     "build_index",
@@ -29,6 +30,7 @@ __all__ = [
     "fast_precision",
     "lines_of",
     "make_agent",
+    "mine",
     "prepare",
     "rank_lines",
     "scorer",
