@@ -162,6 +162,7 @@ def shown(value: Any) -> str:
     ("page", "heading", "command", "elsewhere"),
     [
         ("training.md", "## The command", cli.train.train, {"model", "settings", "style"}),
+        ("training.md", "## Hard negatives", cli.mine.mine, set()),
         ("evaluation.md", "# Evaluation", cli.measure.evaluate, set()),
         ("chat.md", "## Options", cli.chat.chat, set()),
         ("candidates.md", "## Options", cli.candidates.candidates_suggest, set()),

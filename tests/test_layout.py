@@ -31,7 +31,7 @@ LADDER = [
     "extras files text config confidence diversity",
     "tokens data models",
     "candidates ranker suggestion",
-    "checkpoint evaluation calibration index",
+    "checkpoint evaluation calibration index mining",
     "baselines zoo",
     "agents training",
     "tasks chat",
@@ -61,6 +61,7 @@ MANY_PARAMETERS = {
     "tasks/choosing.py:suggest_candidates": "the options of the command; all but two have defaults",
     "tasks/measuring.py:evaluate": "the options of the command; all but two have defaults",
     "tasks/measuring.py:compare": "the options of the command; all but three have defaults",
+    "tasks/mining.py:mine": "the options of the command; all but three have defaults",
     "tasks/making.py:train": "the options of the command; all but three have defaults",
     "training/start.py:train": "files, settings and origin of a run; half of them have defaults",
 }

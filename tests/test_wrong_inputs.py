@@ -169,6 +169,9 @@ SETUPS = {
     "`--out` of an index is a folder with other things in it": Setup(
         prepare=write("data/diary.txt", "dear diary\n")
     ),
+    "a full disk while hard negatives are written": Setup(
+        prepare=write("hard.jsonl", "old\n"), disk=500
+    ),
     "a full disk while an index is built again": Setup(
         before=BUILD, disk=200, changes=(".idx.building/of",)
     ),

@@ -15,11 +15,16 @@ def note(text: str) -> None:
 
 
 class Bar:
-    """Called with (done, all); writes at most five times a second, and only to a terminal."""
+    """Called with (done, all); writes at most five times a second, and only to a terminal.
+
+    A count that falls begins a new stage, whose speed is its own.
+    """
 
     def __init__(self, unit: str) -> None:
         self.unit = unit
         self.started = time.monotonic()
+        self.called = self.started
+        self.done = 0
         self.written = 0.0
         self.shown = False
 
@@ -28,6 +33,9 @@ class Bar:
 
     def __call__(self, done: int, total: int | None) -> None:
         now = time.monotonic()
+        if done < self.done:
+            self.started = self.called
+        self.done, self.called = done, now
         if not sys.stderr or not sys.stderr.isatty():
             return
         if now - self.written < 0.2 and done != total:

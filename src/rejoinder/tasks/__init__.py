@@ -19,6 +19,7 @@ from rejoinder.tasks.measuring import (
     scorer,
     write_misses,
 )
+from rejoinder.tasks.mining import mine
 
 __all__ = [
     "build_index",
@@ -30,6 +31,7 @@ __all__ = [
     "fast_precision",
     "lines_of",
     "make_agent",
+    "mine",
     "prepare",
     "rank_lines",
     "scorer",
