@@ -19,7 +19,8 @@ from rejoinder.mining import LOOKS, Mined, MiningSettings, best, key, mine
 from rejoinder.models.rankers import CrossEncoder
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, Message, examples
-from rejoinder.training.batches import listed_batch, source
+from rejoinder.training.batches import listed_batch
+from rejoinder.training.source import listed
 from rejoinder.training.start import training_examples
 
 Make = Callable[..., TextRanker]
@@ -283,9 +284,8 @@ def test_training_reads_what_was_mined(make: Make, model: Path, data: Path) -> N
     out = data.with_name("hard.jsonl")
     tasks.mine(model, data, out, MiningSettings(keep=2))
     learned = list(examples(read(out)))
-    batch = listed_batch(
-        source(learned, make(kind="cross").tokens, TrainConfig(candidates="inline")), [0, 1], 0
-    )
+    source = listed(learned, make(kind="cross").tokens, TrainConfig(candidates="inline"))
+    batch = listed_batch(source, learned[:2], 0)
     assert batch.real.tolist() == [[True] * 3] * 2
 
 

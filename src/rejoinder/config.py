@@ -21,10 +21,28 @@ Kind = Literal["bi", "poly", "cross"]
 T = TypeVar("T")
 NOT_BELOW_ZERO = (
     *("epochs", "max_steps", "max_time", "negatives", "lr", "eps", "weight_decay", "clip"),
-    *("warmup", "patience", "decay", "eval_every", "eval_limit", "eval_batch_size", "seed"),
+    *(
+        "warmup",
+        "patience",
+        "decay",
+        "eval_every",
+        "eval_limit",
+        "eval_batch_size",
+        "mine_every",
+        "mine_draw",
+        "seed",
+    ),
     *("momentum", "eval_epochs", "eval_minutes", "stop_after"),
 )
-AT_LEAST_ONE = ("batch_size", "buffer", "update_every", "max_tokens", "log_every", "save_every")
+AT_LEAST_ONE = (
+    "batch_size",
+    "buffer",
+    "mine_keep",
+    "update_every",
+    "max_tokens",
+    "log_every",
+    "save_every",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +128,15 @@ class TrainConfig:
     replies and all their lists; the batch's replies and its own list; a fixed set."""
     fixed_candidates: str = ""
     """File of the fixed set; what is drawn is drawn from it, all of it counts if none are."""
+    mine_every: int = 0
+    """Optimizer steps between two searches for hard negatives with the model as it is then, which
+    become each example's own list; 0 = none."""
+    mine_keep: int = 4
+    """Hard negatives of an example, at most."""
+    mine_draw: int = 0
+    """Random candidates to search for each example; 0 = all (a cross-encoder needs some, as 24)."""
+    mine_margin: float = 0.0
+    """Candidates scored above the right reply minus this may be right, and are left out."""
     lr: float = 1e-3
     """Peak learning rate."""
     optimizer: Literal["adamw", "adamax", "sgd"] = "adamw"
@@ -193,6 +220,16 @@ class TrainConfig:
                 f"candidates is {self.candidates!r} and fixed_candidates is "
                 f"{self.fixed_candidates!r}; expected the file with candidates = fixed, and none "
                 "otherwise"
+            )
+        if self.mine_every and self.candidates in ("batch", "fixed"):
+            raise ConfigError(
+                f"mine_every gives each example a list, but candidates is {self.candidates!r}; "
+                "expected batch-hard, batch-all or inline"
+            )
+        if self.stream and self.mine_every:
+            raise ConfigError(
+                "mine_every looks at all examples, which stream never holds; mine beforehand with "
+                "rejoinder mine"
             )
         if self.precision == "fp16" and self.parallel == "fsdp":
             raise ConfigError("precision fp16 does not go with parallel fsdp; take bf16")

@@ -108,19 +108,21 @@ def mine(
     settings: MiningSettings,
     *,
     teacher: TextRanker | None = None,
+    known: Sequence[Example] = (),
     progress: Progress | None = None,
 ) -> Mined:
     """Find the wrong candidates of the pool that the ranker finds best for each example.
 
     Of texts in the pool that differ only in case, spaces and punctuation the first one counts.
-    Draws hang on the seed and the example, not on its place. progress: called for one stage after
+    Draws hang on the seed and the example, not on its place. known: all examples, where `examples`
+    are some of them: their replies to the same context are right too. progress: called for one stage after
     the other (candidates, contexts, rounds of the teacher), each counted from its start. Memory: a
     vector per candidate, the token ids of the contexts, and a few tensors of `CELLS`. Raises
     ConfigError for an empty pool, or a cross-encoder without `draw`.
     """
     texts = _distinct(pool)
     _check(ranker, texts, settings)
-    right = _right_numbers(examples, texts)
+    right = _right_numbers(examples, known or examples, texts)
     columns: list[Sequence[int]] = [range(len(texts))] * len(examples)
     if settings.draw:
         columns = [_drawn(example, len(texts), settings) for example in examples]
@@ -196,15 +198,17 @@ def _check(ranker: TextRanker, texts: Sequence[str], settings: MiningSettings) -
         )
 
 
-def _right_numbers(examples: Sequence[Example], texts: Sequence[str]) -> list[list[int]]:
+def _right_numbers(
+    examples: Sequence[Example], known: Sequence[Example], texts: Sequence[str]
+) -> list[list[int]]:
     """Numbers of the candidates that are right replies, for each example."""
     numbers = {key(text): i for i, text in enumerate(texts)}
-    known: dict[object, set[int]] = {}
-    for example in examples:
+    right: dict[object, set[int]] = {}
+    for example in known:
         keys = {key(reply) for reply in example.replies}
         found = {numbers[one] for one in keys if one in numbers}
-        known.setdefault(_said(example), set()).update(found)
-    return [sorted(known[_said(example)]) for example in examples]
+        right.setdefault(_said(example), set()).update(found)
+    return [sorted(right[_said(example)]) for example in examples]
 
 
 def _said(example: Example) -> tuple[object, ...]:

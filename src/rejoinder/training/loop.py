@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,10 +21,10 @@ from rejoinder.memory import keep_freed_memory
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
 from rejoinder.sharded import put_together
-from rejoinder.training import folder
+from rejoinder.training import folder, hard
 from rejoinder.training.processes import ALONE, Processes
-from rejoinder.training.resume import Position, load_state, save_state
-from rejoinder.training.source import Source, steps_in
+from rejoinder.training.resume import Position, load_hard, load_state, save_state
+from rejoinder.training.source import Listed, Source, steps_in
 from rejoinder.training.stepper import Stepper
 
 
@@ -93,6 +92,9 @@ def _go(run: Run) -> Report | None:
     if (run.out / "last").is_dir():
         run.position = load_state(run.out / "last", run.ranker.module, stepper.optimizer)
         stepper.restore(run.position)
+        table = load_hard(run.out / "last")
+        if isinstance(run.data, Listed) and table is not None:
+            run.data.hard[:] = hard.from_tensor(table)
         _say(run, f"resumed at step {run.position.step} of {run.steps}\n")
     try:
         best = _until_done(run, stepper)
@@ -109,6 +111,8 @@ def _until_done(run: Run, stepper: Stepper) -> Report | None:
     losses: list[float] = []
     started, before = time.perf_counter(), position.seconds
     while position.step < run.steps and not _stopped(run):
+        if config.mine_every and position.step and position.step % config.mine_every == 0:
+            _mine(run)
         losses.append(stepper.step(position.step))
         position.step += 1
         position.seconds = run.processes.told(before + time.perf_counter() - started)
@@ -119,15 +123,41 @@ def _until_done(run: Run, stepper: Stepper) -> Report | None:
         if run.dev and (last or _validation_due(run)):
             best = _validate(run, stepper) or best
         if position.step % config.save_every == 0 or last or _stopped(run):
-            stepper.remember(position)
-            write = run.processes.first
-            save_state(run.out / "last", run.ranker.module, stepper.optimizer, position, write)
+            _save_state(run, stepper)
     if _late(run):
         minutes = f"{config.max_time:g} minutes are over"
         _say(run, f"{minutes}; the same command with a larger --max-time goes on\n")
     elif _stopped(run):
         _say(run, f"no progress in {position.waited} validations, so this is the end\n")
     return best
+
+
+def _mine(run: Run) -> None:
+    assert isinstance(run.data, Listed)  # settings refuse it for a stream
+    with put_together(run.ranker.module):
+        found = hard.search(run.data, run.ranker, run.processes)
+    counts = found.as_json()
+    _log(run, {"step": run.position.step, "mined": counts})
+    _say(
+        run,
+        f"\nstep {run.position.step}: {counts['negatives']:.1f} hard negatives per example, "
+        f"{counts['without']:.0f} examples without\n",
+    )
+
+
+def _save_state(run: Run, stepper: Stepper) -> None:
+    stepper.remember(run.position)
+    table = None
+    if isinstance(run.data, Listed) and run.data.hard:
+        table = hard.as_tensor(run.data.hard, run.config.mine_keep)
+    save_state(
+        run.out / "last",
+        run.ranker.module,
+        stepper.optimizer,
+        run.position,
+        hard=table,
+        write=run.processes.first,
+    )
 
 
 def _stopped(run: Run) -> bool:
@@ -175,9 +205,8 @@ def _measured(run: Run) -> Report:
     ranker.module.eval()
     precision, ranker.precision = ranker.precision, run.config.precision
     ranker.most = run.config.eval_batch_size
-    apart = nullcontext() if run.config.parallel == "ddp" else put_together(ranker.module)
     started = time.perf_counter()
-    with apart:
+    with put_together(ranker.module):
         judged = evaluation.judge(ranker, own) if own else []
     every = run.processes.collect(judged)
     ranker.precision, ranker.most = precision, 0

@@ -17,6 +17,7 @@ from rejoinder.files import whole_folder
 from rejoinder.sharded import cut_like, whole
 
 STATE_FILES = ("state.safetensors", "position.json")
+HARD = "hard.negatives"  # beside model.* and optimizer.*
 
 
 @dataclass
@@ -37,9 +38,11 @@ def save_state(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     position: Position,
+    *,
+    hard: Tensor | None = None,
     write: bool = True,
 ) -> None:
-    """Write trained weights, optimizer moments and position, whole or not at all.
+    """Write trained weights, optimizer moments, position and hard negatives, or nothing at all.
 
     All processes put weights in pieces together; the one with `write` writes.
     """
@@ -50,6 +53,8 @@ def save_state(
     tensors = {name: whole(tensor).cpu().contiguous().clone() for name, tensor in tensors.items()}
     if not write:
         return
+    if hard is not None:
+        tensors[HARD] = hard
     with whole_folder(folder, STATE_FILES) as new:
         save_file(tensors, new / "state.safetensors")
         text = json.dumps(asdict(position), indent=2)
@@ -71,6 +76,8 @@ def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
         with torch.no_grad():
             for full, tensor in tensors.items():
                 use, name = full.split(".", 1)
+                if full == HARD:
+                    continue
                 if use == "model":
                     parameters[name].copy_(cut_like(tensor, parameters[name]))
                 else:
@@ -85,6 +92,11 @@ def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
         if kept:
             _restore_moments(optimizer, parameters[name], kept)
     return position
+
+
+def load_hard(folder: Path) -> Tensor | None:
+    """The table of hard negatives that a saved state has; None if it has none."""
+    return load_file(folder / "state.safetensors").get(HARD)
 
 
 def _position(values: dict[str, Any]) -> Position:

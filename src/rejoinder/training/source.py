@@ -51,6 +51,7 @@ class Listed:
     tokens: Tokens
     config: TrainConfig
     pool: Sequence[str]
+    hard: list[tuple[int, ...]] = field(default_factory=list)  # mined: numbers of the pool's texts
     _order: dict[int, list[int]] = field(default_factory=dict)  # of the running epoch
 
     @property
@@ -60,7 +61,14 @@ class Listed:
     def batch(self, number: int) -> list[Example]:
         epoch, place = divmod(number, batches_per_epoch(self))
         size = self.config.batch_size
-        return [self.examples[i] for i in self._epoch(epoch)[place * size : (place + 1) * size]]
+        return [self._example(i) for i in self._epoch(epoch)[place * size : (place + 1) * size]]
+
+    def _example(self, number: int) -> Example:
+        example = self.examples[number]
+        if not self.hard:
+            return example
+        texts = tuple(self.pool[i] for i in self.hard[number])
+        return Example(example.context, example.replies, texts)
 
     def _epoch(self, number: int) -> list[int]:
         if number not in self._order:

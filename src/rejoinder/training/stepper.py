@@ -36,6 +36,7 @@ class Stepper:
     scaler: torch.amp.GradScaler = field(init=False)  # keeps small gradients alive in fp16
     budget: int = field(init=False)  # tokens encoded at once; less where memory ran out
     told: bool = False  # that batches are encoded in parts
+    counted: bool = False  # whether the negatives of an example were told
 
     def __post_init__(self) -> None:
         config = self.data.config
@@ -117,6 +118,7 @@ class Stepper:
         for i, chosen in parts.items():
             batch = make(self.data, chosen, i, self.processes.own)
             self._tell_if_split(batch)
+            self._tell_negatives(batch)
             how = Passes(
                 config.precision,
                 self.budget,
@@ -135,6 +137,13 @@ class Stepper:
             f"a batch has {size} tokens of context, so it is encoded in parts of at most "
             f"{self.budget} (max_tokens): less memory, the same gradients\n"
         )
+
+    def _tell_negatives(self, batch: Batch) -> None:
+        if self.counted or not len(batch.gold):
+            return
+        self.counted = True
+        count = batch.real.sum(1).double().mean().item() - 1
+        self.say(f"{count:.1f} negatives per example in the first batch\n")
 
 
 def clip(parameters: list[torch.nn.Parameter], limit: float, processes: Processes = ALONE) -> None:

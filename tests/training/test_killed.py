@@ -1,0 +1,164 @@
+"""`kill -9` at any moment, the same command again, and the weights are those of an unbroken run.
+
+Real processes are killed for real, by SIGKILL: some after a random time, some at the worst places
+(in the middle of writing a checkpoint, between its two renames, after the last batch of an epoch).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from rejoinder.data import write_jsonl
+from rejoinder.schema import Dialogue, Message
+
+pytestmark = pytest.mark.slow
+
+KINDS = {
+    "bi": ["bi", "--dropout", "0.1", "--optimizer", "adamw"],
+    "poly-adapters": ["poly", "--lora", "4", "--schedule", "plateau", "--eval-epochs", "0.5"],
+    "cross": ["cross", "--optimizer", "adamax", "--negatives", "2"],
+    "bi-streamed": ["bi", "--stream", "--buffer", "7"],
+    "bi-mined": ["bi", "--candidates", "batch-hard", "--mine-every", "5", "--mine-keep", "2"],
+}
+# The process kills itself the n-th time that it comes to a place of the code.
+AMBUSH = """
+import os, signal, sys
+place, times, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+module, _, name = place.partition(":")
+import importlib
+found = importlib.import_module(module)
+*path, name = name.split(".")
+for part in path:
+    found = getattr(found, part)
+before = getattr(found, name)
+seen = 0
+def ambushed(*given, **named):
+    global seen
+    seen += 1
+    if seen == times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(*given, **named)
+setattr(found, name, ambushed)
+from rejoinder.cli import main
+main(arguments)
+"""
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """26 examples: an epoch of batches of 5 ends in a small one."""
+    things = ["tea", "coffee", "dogs", "cats", "music", "trains", "books", "chess"]
+    things += ["rain", "snow", "cheese", "apples", "films"]
+    dialogues = [
+        Dialogue(
+            (
+                Message("user", f"hello , do you like {thing} ?"),
+                Message("assistant", f"i like {thing} .", ("yes .", f"i like {other} .")),
+                Message("user", "tell me more about that , please ."),
+                Message("assistant", f"my brother likes {thing} too .", (f"i like {other} .",)),
+            ),
+            (f"i love {thing} very much .",),
+        )
+        for thing, other in zip(things, things[1:] + things[:1], strict=True)
+    ]
+    file = tmp_path_factory.mktemp("talk") / "talk.jsonl"
+    write_jsonl(dialogues, file)
+    return file
+
+
+def command(name: str, talk: Path, base: Path, out: Path) -> list[str]:
+    kind, *more = KINDS[name]
+    options = f"--data {talk} --dev {talk} --base {base} --out {out} --batch-size 5 --epochs 3"
+    options += " --save-every 3 --warmup 3 --lr 3e-3 --max-context 40 --max-reply 12 --seed 3"
+    adapters = [] if "--lora" in more else ["--lora", "0"]
+    return ["train", kind, *options.split(), *more, *adapters]
+
+
+def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, *arguments], env=environment, **quiet)  # type: ignore[call-overload, no-any-return]
+
+
+def finish(arguments: Sequence[str]) -> None:
+    assert start(["-m", "rejoinder", *arguments]).wait(300) == 0
+
+
+def check_same(one: Path, two: Path) -> None:
+    """Weights, moments and place of two runs, to the last bit."""
+    for part in ("last/state.safetensors", "best/model.safetensors"):
+        a, b = load_file(one / part), load_file(two / part)
+        assert list(a) == list(b)
+        assert [name for name in a if not a[name].equal(b[name])] == []
+    places = [json.loads((out / "last" / "position.json").read_text()) for out in (one, two)]
+    for place in places:
+        del place["seconds"], place["validated"]
+    assert places[0] == places[1]
+    assert [f.name for f in two.iterdir() if f.name.startswith(".")] == []  # nothing is left over
+
+
+@pytest.fixture(scope="module")
+def unbroken(talk: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    runs = {}
+    for name in KINDS:
+        runs[name] = tmp_path_factory.mktemp("unbroken") / name
+        finish(command(name, talk, base, runs[name]))
+    return runs
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_killed_at_random_moments(
+    name: str, talk: Path, base: Path, tmp_path: Path, unbroken: dict[str, Path]
+) -> None:
+    arguments = command(name, talk, base, tmp_path / "run")
+    chance = random.Random(name)
+    killed = 0
+    for _ in range(3):
+        process = start(["-m", "rejoinder", *arguments])
+        log = tmp_path / "run" / "settings.json"
+        while process.poll() is None and not log.exists():
+            time.sleep(0.01)  # it is still importing
+        time.sleep(chance.uniform(0.0, 1.0))
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed
+    finish(arguments)
+    check_same(unbroken[name], tmp_path / "run")
+
+
+PLACES = {
+    "before a step": ("rejoinder.training.stepper:backward", 8),
+    "after the last batch of an epoch": ("rejoinder.training.loop:save_state", 3),
+    "while a state is written": ("rejoinder.training.resume:save_file", 2),
+    "while a checkpoint is written": ("rejoinder.checkpoint:save_file", 2),
+    "before a checkpoint takes its place": ("rejoinder.files:_swap", 3),
+    "between renames": ("pathlib:Path.rename", 6),
+    "between others": ("pathlib:Path.rename", 7),
+    "while old files are cleared away": ("shutil:rmtree", 5),
+    "while the log is written": ("rejoinder.training.folder:write_log", 4),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_at_the_worst_place(
+    place: str, talk: Path, base: Path, tmp_path: Path, unbroken: dict[str, Path]
+) -> None:
+    where, times = PLACES[place]
+    ambush = tmp_path / "ambush.py"
+    ambush.write_text(AMBUSH)
+    arguments = command("bi", talk, base, tmp_path / "run")
+    killed = start([str(ambush), where, str(times), *arguments]).wait(300)
+    assert killed == -signal.SIGKILL
+    finish(arguments)
+    check_same(unbroken["bi"], tmp_path / "run")
