@@ -215,6 +215,12 @@ class TrainConfig:
             raise ConfigError(
                 "neither epochs nor max_steps is above 0: nothing would be trained; give either"
             )
+        if not 0 <= self.drop_persona <= 1:
+            raise ConfigError(f"drop_persona is {self.drop_persona}; expected 0 to 1")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Settings that are fine alone, but not beside each other."""
         if (self.candidates == "fixed") != bool(self.fixed_candidates):
             raise ConfigError(
                 f"candidates is {self.candidates!r} and fixed_candidates is "
@@ -233,8 +239,6 @@ class TrainConfig:
             )
         if self.precision == "fp16" and self.parallel == "fsdp":
             raise ConfigError("precision fp16 does not go with parallel fsdp; take bf16")
-        if not 0 <= self.drop_persona <= 1:
-            raise ConfigError(f"drop_persona is {self.drop_persona}; expected 0 to 1")
 
 
 def _check_finite(config: Any) -> None:

@@ -115,9 +115,10 @@ def mine(
 
     Of texts in the pool that differ only in case, spaces and punctuation the first one counts.
     Draws hang on the seed and the example, not on its place. known: all examples, where `examples`
-    are some of them: their replies to the same context are right too. progress: called for one stage after
-    the other (candidates, contexts, rounds of the teacher), each counted from its start. Memory: a
-    vector per candidate, the token ids of the contexts, and a few tensors of `CELLS`. Raises
+    are some of them: their replies to the same context are right too. progress: called for one
+    stage after the other (candidates, contexts, rounds of the teacher), each counted from its
+    start. Memory: a vector per candidate, the token ids of the contexts, and a few tensors of
+    `CELLS`. Raises
     ConfigError for an empty pool, or a cross-encoder without `draw`.
     """
     texts = _distinct(pool)
