@@ -70,3 +70,14 @@ def test_convai2_is_found_where_it_was_put(tmp_path: Path, monkeypatch: pytest.M
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing.txt"):
         candidates.source_key([tmp_path / "nothing.txt"])
+
+
+def test_two_forms_of_one_text_are_one_candidate_as_it_first_came(tmp_path: Path) -> None:
+    file = tmp_path / "replies.txt"
+    file.write_text("cafe\u0301\ncaf\u00e9\nお前は馬鹿だ\nmañana\n", encoding="utf-8")
+    found = candidates.collect([file])
+    assert found.texts == ["cafe\u0301", "お前は馬鹿だ", "mañana"]
+    assert found.repeated == 1
+    block = tmp_path / "block.txt"
+    block.write_text("馬鹿\n/man\u0303an/\n", encoding="utf-8")
+    assert candidates.collect([file], block).texts == ["cafe\u0301"]

@@ -260,3 +260,10 @@ def test_examples_of_one_dialogue_have_one_number() -> None:
     dialogues = [first, talk("i am b .", "hi", "hello", "bye", "see you"), first, first]
     assert dialogue_numbers(list(examples(dialogues))) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert dialogue_numbers([]) == []
+
+
+def test_a_right_reply_is_right_in_any_form_of_its_letters() -> None:
+    one, other = "s\u00ed", "si\u0301"
+    example = Example(Dialogue(), (one,), ("no", other, one))
+    (judged,) = judge(ByTable({other: 1.0}), [example])
+    assert (judged.rank, judged.candidates, judged.top) == (1, 2, other)

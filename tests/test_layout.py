@@ -27,8 +27,8 @@ MODULES = {
 
 # A module imports only from lines above its own; modules of one line are strangers.
 LADDER = [
-    "errors schema metrics significance progress memory batching sharded",
-    "extras files text config confidence diversity",
+    "errors schema significance progress memory batching sharded words",
+    "extras files metrics text config confidence diversity",
     "tokens data models",
     "candidates ranker suggestion",
     "checkpoint evaluation calibration index mining",
@@ -49,7 +49,7 @@ UPWARD = {
 RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split()}
 
 # What reads text, settings and numbers, or asks and answers, works without torch.
-LIGHT = ["errors", "schema", "metrics", "progress", "memory", "extras", "files", "text"]
+LIGHT = ["errors", "schema", "words", "metrics", "progress", "memory", "extras", "files", "text"]
 LIGHT += ["config", "confidence", "tokens", "data", "candidates", "chat", "cli"]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sentence_transformers"}
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rejoinder.metrics import hits_at, interval, rank_of_best, reciprocal_rank, word_f1, words
+from rejoinder.metrics import hits_at, interval, rank_of_best, reciprocal_rank, word_f1
+from rejoinder.words import words
 
 NAN = float("nan")
 

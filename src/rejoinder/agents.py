@@ -9,6 +9,7 @@ from rejoinder.confidence import Crowd
 from rejoinder.index import CandidateIndex
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Reply, Scored
+from rejoinder.words import folded
 
 SHOWN = 20  # candidates that a reply carries along
 
@@ -50,13 +51,13 @@ class RetrieveAgent:
         Where every candidate was said already, the best of them is said again.
         """
         seen = replace(dialogue, messages=dialogue.messages[-self.max_history :])
-        said = set() if self.repeat else {_key(message.content) for message in dialogue.messages}
+        said = set() if self.repeat else {folded(message.content) for message in dialogue.messages}
         found = self.index.search(seen, k=self.keep + len(said))
         listed = [
             Scored(self.index.texts[number], score)
             for number, score in zip(found.numbers, found.scores, strict=True)
         ]
-        fresh = [one for one in listed if _key(one.text) not in said] or listed
+        fresh = [one for one in listed if folded(one.text) not in said] or listed
         fresh = fresh[: self.keep]
         sure = self._confidence(fresh, found.crowd)
         if self.reranker:
@@ -71,8 +72,3 @@ class RetrieveAgent:
             return None
         best, second = fresh[0].score, fresh[min(1, len(fresh) - 1)].score
         return self.ranker.confidence.of(Crowd(best, second, pool.mean, pool.spread))
-
-
-def _key(text: str) -> str:
-    """Texts that a listener would take for the same."""
-    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

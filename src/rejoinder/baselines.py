@@ -14,10 +14,10 @@ from torch import Tensor
 
 from rejoinder import checkpoint
 from rejoinder.config import ModelConfig
-from rejoinder.metrics import words
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue
 from rejoinder.text import TextFormat
+from rejoinder.words import words
 
 BASELINES = ("bm25", "untuned")
 K1, B = 1.2, 0.75  # the usual constants (Robertson and Zaragoza 2009, section 3.6)

@@ -20,6 +20,7 @@ from rejoinder.data import read
 from rejoinder.data.files import numbered_lines
 from rejoinder.data.lines import read_candidates
 from rejoinder.errors import DataError
+from rejoinder.words import any_of, caseless, composed
 
 SAMPLE = Path(__file__).parent / "sample"
 
@@ -31,6 +32,20 @@ class Collected:
     texts: list[str]
     repeated: int
     blocked: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """What no candidate may hold: whole words of any case, and expressions."""
+
+    words: re.Pattern[str] | None = None
+    expressions: tuple[re.Pattern[str], ...] = ()
+
+    def stops(self, text: str) -> bool:
+        """Whether a composed text is blocked."""
+        if self.words and self.words.search(caseless(text)):
+            return True
+        return any(expression.search(text) for expression in self.expressions)
 
 
 def cache_folder() -> Path:
@@ -49,22 +64,23 @@ def cache_folder() -> Path:
 
 def collect(sources: Iterable[str | Path], block: Path | None = None) -> Collected:
     """All distinct, allowed candidates of some sources."""
-    patterns = read_block(block) if block else []
-    texts: dict[str, None] = {}
+    blocked_by = read_block(block) if block else Block()
+    texts: dict[str, str] = {}  # as it first came, by its composed form
     repeated = blocked = 0
     for text in chain.from_iterable(candidates_of(source) for source in sources):
-        if text in texts:
+        form = composed(text)
+        if form in texts:
             repeated += 1
-        elif any(pattern.search(text) for pattern in patterns):
+        elif blocked_by.stops(form):
             blocked += 1
         else:
-            texts[text] = None
+            texts[form] = text
     if not texts:
         raise DataError(
             f"{block}: blocks all {blocked} candidates, so none is left; expected words that few "
             "of them have, so take the widest ones out"
         )
-    return Collected(list(texts), repeated, blocked)
+    return Collected(list(texts.values()), repeated, blocked)
 
 
 def candidates_of(source: str | Path) -> Iterator[str]:
@@ -119,26 +135,24 @@ def _files(source: str | Path) -> list[Path]:
     return [convai2_file()] if source == "convai2" else [Path(source)]
 
 
-def read_block(path: Path) -> list[re.Pattern[str]]:
+def read_block(path: Path) -> Block:
     """Words (whole ones, any case) or /regular expressions/, one a line; # opens a comment.
 
     All words are one pattern, each expression is its own, so that their groups do not mix.
     """
     words: list[str] = []
-    patterns: list[re.Pattern[str]] = []
+    expressions: list[re.Pattern[str]] = []
     for number, line in numbered_lines(path):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         if len(line) > 2 and line.startswith("/") and line.endswith("/"):
-            patterns.append(_expression(line[1:-1], f"{path}:{number}"))
+            expressions.append(_expression(composed(line[1:-1]), f"{path}:{number}"))
         else:
-            words.append(re.escape(line))
-    if words:
-        patterns.append(re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE))
-    if not patterns:
+            words.append(line)
+    if not words and not expressions:
         raise DataError(f"{path}: no word to block in it; expected one word or /expression/ a line")
-    return patterns
+    return Block(any_of(words) if words else None, tuple(expressions))
 
 
 def _expression(text: str, where: str) -> re.Pattern[str]:

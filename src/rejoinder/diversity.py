@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rejoinder.metrics import words
+from rejoinder.words import words
 
 BALANCE = 0.7  # weight of the score; the rest is for being unlike what was chosen before
 

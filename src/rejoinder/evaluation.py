@@ -18,6 +18,7 @@ from torch import Tensor
 from rejoinder import metrics
 from rejoinder.errors import DataError
 from rejoinder.schema import Dialogue, Example
+from rejoinder.words import composed
 
 Progress = Callable[[int, int], None]
 
@@ -117,17 +118,20 @@ def judge(
                 f"example {number} ({example.reply[:40]!r}) has no candidates; give some with "
                 "--candidates FILE, or draw replies of other examples with --candidates re-drawn:20"
             )
-        known = dict.fromkeys(example.candidates)  # each text once, in the order given
-        if not set(example.replies) & set(known):
-            known[example.reply] = None
-        lists.append(list(known))
+        known: dict[str, str] = {}  # each text once, in the order given
+        for text in example.candidates:
+            known.setdefault(composed(text), text)
+        if not any(composed(reply) in known for reply in example.replies):
+            known[composed(example.reply)] = example.reply
+        lists.append(list(known.values()))
     scores = scorer.score_many([example.context for example in examples], lists, progress)
     return [_judge_one(*one) for one in zip(examples, lists, scores, strict=True)]
 
 
 def _judge_one(example: Example, candidates: list[str], scores: Tensor) -> Judged:
     values = scores.double().numpy()
-    right = np.array([text in example.replies for text in candidates])
+    replies = set(map(composed, example.replies))
+    right = np.array([composed(text) in replies for text in candidates])
     rank = metrics.rank_of_best(values, right)
     best = np.flatnonzero(~(values < values.max())).tolist()  # all of them if one is NaN
     wrong = [i for i in best if not right[i]]

@@ -7,15 +7,13 @@ all n. So a model that gives every candidate the same score is never right.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_PUNCTUATION = str.maketrans(dict.fromkeys("!\"#$%&()*+,-./:;<=>?@[]\\^`{|}~_'", " "))
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
+from rejoinder.words import words
 
 
 def rank_of_best(scores: ArrayLike, right: ArrayLike) -> int:
@@ -49,11 +47,6 @@ def interval(values: ArrayLike, level: float = 1.96) -> tuple[float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def words(text: str) -> list[str]:
-    """Words as ParlAI counts them: lower case, punctuation to spaces, no articles."""
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
 
 
 def word_f1(text: str, replies: Iterable[str]) -> float:

@@ -32,6 +32,7 @@ class Tokens:
         self.style = style
         self.pad = pad
         self.prefix, self.suffix = _frame(tokenizer)
+        self._never_text = {*self.prefix, *self.suffix, *_special(tokenizer)}
         self._seen: dict[str, list[int]] = {}
 
     @classmethod
@@ -79,9 +80,8 @@ class Tokens:
         except TypeError:  # half a character (a lone surrogate), which a tokenizer cannot read
             whole = [piece.encode("utf-8", "replace").decode() for piece in new]
             encoded = self.tokenizer.encode_batch_fast(whole, add_special_tokens=False)
-        frame = {*self.prefix, *self.suffix}
         self._seen.update(
-            (piece, [i for i in one.ids if i not in frame])
+            (piece, [i for i in one.ids if i not in self._never_text])
             for piece, one in zip(new, encoded, strict=True)
         )
 
@@ -89,6 +89,12 @@ class Tokens:
         """Keep memory bounded: about 200 bytes a piece."""
         if len(self._seen) > limit:
             self._seen.clear()
+
+
+def _special(tokenizer: Tokenizer) -> set[int]:
+    """The ids of tokens like <pad> and <mask>; the one for unknown letters may come of text."""
+    added = tokenizer.get_added_tokens_decoder()
+    return {i for i, one in added.items() if one.special and "unk" not in one.content.lower()}
 
 
 def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -43,6 +43,13 @@ def test_an_empty_persona_line_clears() -> None:
         ("i am old\ni like tea\\nme too", ("i am old", "i like tea", "me too")),
         ("i weigh 70.5 kilos", ("i weigh 70.5 kilos",)),
         (" |  | ", ()),
+        ("¿Y tú? ¡Yo sí! Fin.", ("¿Y tú?", "¡Yo sí!", "Fin.")),
+        (
+            "猫が好きです。「はい。」と言う！犬は？",
+            ("猫が好きです。", "「はい。」と言う！", "犬は？"),
+        ),
+        ("أحب الشاي. هل تحبه؟ نعم", ("أحب الشاي.", "هل تحبه؟", "نعم")),
+        ("मुझे चाय पसंद है। मैं गाइड हूँ।", ("मुझे चाय पसंद है।", "मैं गाइड हूँ।")),
     ],
 )
 def test_sentences(text: str, expected: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """What is shown can be read at 80 columns and without colour."""
 
 import io
+import unicodedata
 
 import pytest
 
@@ -96,3 +97,39 @@ def test_a_long_path_stays_whole_in_a_pipe() -> None:
 def test_a_full_disk_is_an_error_for_the_user() -> None:
     with open("/dev/full", "w") as full, pytest.raises(RejoinderError, match="cannot be written"):
         Screen(full, full, live=False).note("hello")
+
+
+def columns(line: str) -> int:
+    """How many columns a terminal takes for a line: marks none, wide characters two."""
+    zero = ("Mn", "Me", "Cf")
+    return sum(
+        0
+        if unicodedata.category(sign) in zero
+        else 1 + (unicodedata.east_asian_width(sign) in "WF")
+        for sign in line
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "日本語の長い文章です。" * 20,
+        "ภาษาไทยไม่มีช่องว่าง" * 15,
+        "هذا نص طويل جدًا " * 20,
+        "가나다" * 60,
+    ],
+)
+def test_wide_and_joined_letters_stay_whole_within_80_columns(text: str) -> None:
+    answer = why(Reply(text, None, (Scored(text, 1.5),)))
+    for out in (shown(answer), shown(answer.answer), shown(Note(text))):
+        lines = out.splitlines()
+        assert max(map(columns, lines)) <= 80
+        assert not any(unicodedata.combining(line[:1] or " ") for line in lines)
+        letters = "".join(text.split())
+        assert letters in "".join(out.split())
+
+
+def test_piped_replies_are_not_touched() -> None:
+    text = "\u200fمرحبًا\u200e 👩\u200d🚀 cafe\u0301 が"
+    answer = Answer(text, Reply(text), False, 0.0)
+    assert shown(answer, live=False) == text + "\n"

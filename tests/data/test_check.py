@@ -161,3 +161,32 @@ def test_json_on_one_line_goes_by_the_number_of_the_dialogue(tmp_path: Path) -> 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         check(tmp_path / "no")
+
+
+def test_words_without_spaces_are_counted_by_character(tmp_path: Path) -> None:
+    said = Dialogue((user("猫が好き？"), reply("はい、iPhoneも")))
+    write_jsonl([said], tmp_path / "a.jsonl")
+    found = check(tmp_path / "a.jsonl")
+    assert found.context_words["all"] == 5
+    assert found.reply_words["all"] == 4  # は い 、iPhone も
+    assert estimated_tokens("猫が好き") == 6
+
+
+def test_equal_texts_in_two_forms_are_repeated(tmp_path: Path) -> None:
+    forms = ("caf\u00e9", "cafe\u0301")
+    write_jsonl([Dialogue((user("hi"), reply(form))) for form in forms], tmp_path / "a.jsonl")
+    found = check(tmp_path / "a.jsonl")
+    assert (found.duplicate_replies, found.duplicate_dialogues) == (1, 1)
+
+
+def test_samples_show_joined_letters_as_they_are(tmp_path: Path) -> None:
+    text = "می\u200cخواهم 👩\u200d🚀 \x9b\u202e"
+    write_jsonl([Dialogue((user("hi"), reply(text)))], tmp_path / "a.jsonl")
+    (sample,) = check(tmp_path / "a.jsonl").samples
+    assert sample.endswith("reply: می\u200cخواهم 👩\u200d🚀 \ufffd\ufffd")
+
+
+@pytest.mark.parametrize("name", ["{nombre}", "{名前}", "{नाम}", "{اسم_العميل}"])
+def test_open_names_in_other_scripts(tmp_path: Path, name: str) -> None:
+    write_jsonl([Dialogue((user("hi"), reply(f"a {name} b")))], tmp_path / "a.jsonl")
+    assert "a name left open" in check(tmp_path / "a.jsonl").warnings[0]

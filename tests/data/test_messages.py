@@ -124,3 +124,10 @@ def test_json_that_is_nested_too_deep(tmp_path: Path) -> None:
 def test_a_wrong_dialogue_in_a_request_has_no_file() -> None:
     with pytest.raises(DataError, match="^messages: expected a list"):
         parse_dialogue({"messages": 3})
+
+
+def test_what_came_is_shown_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"messages": [{"role": "猫\\u009b", "content": "はい"}]}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r'got "猫\\u009b"'):
+        list(read(path))

@@ -1,6 +1,8 @@
 """Addresses and numbers of people. All of these are made up or from ranges kept for examples."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rejoinder.data.personal import Finding, mask, personal
 
@@ -57,3 +59,34 @@ def test_several_at_once_and_masked() -> None:
 
 def test_a_long_text_takes_little_time() -> None:
     assert personal("a" * 100_000 + "@" + "1 " * 100_000) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("電話は０９０－１２３４－５６７８です", Finding(PHONE, "０９０－１２３４－５６７８")),
+        ("電話は090-1234-5678です", Finding(PHONE, "090-1234-5678")),
+        ("090ー1234ー5678", Finding(PHONE, "090ー1234ー5678")),  # the long vowel as a dash
+        ("اتصل بي: ٠٥٠ ١٢٣ ٤٥٦٧", Finding(PHONE, "٠٥٠ ١٢٣ ٤٥٦٧")),
+        ("۰۹۱۲۳۴۵۶۷۸۹", Finding(PHONE, "۰۹۱۲۳۴۵۶۷۸۹")),
+        ("llame al 612\u00a034\u00a056\u00a078", Finding(PHONE, "612\u00a034\u00a056\u00a078")),
+        ("0171–946–01–23", Finding(PHONE, "0171–946–01–23")),
+        ("४१११ ११११ ११११ ११११", Finding(CARD, "४१११ ११११ ११११ ११११")),
+        ("écrire à zoé@exemple.example.", Finding(EMAIL, "zoé@exemple.example")),
+        ("ｊｏ＠ｅｘａｍｐｌｅ．ｏｒｇ", Finding(EMAIL, "ｊｏ＠ｅｘａｍｐｌｅ．ｏｒｇ")),
+    ],
+)
+def test_found_in_other_scripts(text: str, found: Finding) -> None:
+    assert personal(text) == [found]
+    assert found.text not in mask(text)
+
+
+@pytest.mark.parametrize("text", ["٢٠١٩-١١-٢٢", "从１９９０年到２０００年", "ب١٢٣٤٥٦٧٨٩٠ب"])
+def test_not_found_in_other_scripts(text: str) -> None:
+    assert personal(text) == []
+
+
+@given(st.text())
+def test_any_text_can_be_looked_at(text: str) -> None:
+    assert all(finding.text in text for finding in personal(text))
+    mask(text)

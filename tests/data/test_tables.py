@@ -109,3 +109,17 @@ def test_one_column_without_a_header(tmp_path: Path) -> None:
 def test_a_header_alone_is_no_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.csv: no dialogue in it; expected at least one in the"):
         parsed(tmp_path, "context,reply\n")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_semicolons_separate_where_the_header_has_them(tmp_path: Path, end: str) -> None:
+    rows = ["\ufeffcontext;reply", "¿1,5 o 2?;1,5, creo", '"a;b";c', ""]
+    expected = [pair("¿1,5 o 2?", "1,5, creo"), pair("a;b", "c")]
+    assert parsed(tmp_path, end.join(rows)) == expected
+    assert list(read(tmp_path / "a.csv")) == expected
+    assert parsed(tmp_path, "context,reply\na;b,c;reply\n") == [pair("a;b", "c;reply")]
+
+
+def test_separators_of_other_scripts_are_text(tmp_path: Path) -> None:
+    text = "context,reply\nنعم، أو لا؟,「はい」、いいえ\u2028。\n"
+    assert parsed(tmp_path, text) == [pair("نعم، أو لا؟", "「はい」、いいえ\u2028。")]

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 _BREAK = re.compile(r"\r?\n|\\n")  # real, or typed as a backslash and an n
 _MARK = re.compile(r"\s*your persona:", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_SENTENCE_END = re.compile(  # behind 。 and its like no space is needed, unless a bracket closes
+    r"(?<=[.!?…؟۔।॥])\s+|(?<=[。！？｡])(?![。！？｡」』）】”’)\]])\s*"
+)
 
 
 def is_persona_line(line: str) -> bool:

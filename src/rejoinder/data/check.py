@@ -15,6 +15,7 @@ from rejoinder.data.personal import mask
 from rejoinder.data.tally import Tally
 from rejoinder.errors import DataError
 from rejoinder.text import TextFormat
+from rejoinder.words import written
 
 COUNTS = (
     "dialogues",
@@ -35,8 +36,11 @@ PARTS = {"50%": 0.5, "90%": 0.9, "99%": 0.99, "all": 1.0}
 
 
 def estimated_tokens(text: str) -> int:
-    """Estimate the tokens of an English text without a tokenizer: 1.3 for each word."""
-    return math.ceil(1.3 * len(text.split()))
+    """Estimate the tokens of a text without a tokenizer: 1.3 for each word, as in English.
+
+    Scripts without spaces have a word in every character.
+    """
+    return math.ceil(1.3 * len(written(text)))
 
 
 @dataclass(frozen=True, kw_only=True)

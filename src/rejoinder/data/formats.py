@@ -14,7 +14,7 @@ LOOKED_AT = 50  # lines
 SPLIT = re.compile(r'"(train|valid|validation|dev|test)"\s*:\s*\[')
 LIST = re.compile(r"\[\s*[\[{\"\]]")  # but not a line such as "[laughs] hello"
 OBJECT = re.compile(r"{\s*[\"'}]")
-NUMBERED = re.compile(r"\d+ ")
+NUMBERED = re.compile(r"[0-9]+ ")
 
 
 def recognise(path: Path) -> str | None:
@@ -51,7 +51,7 @@ def _text(lines: list[str], path: Path) -> str | None:
         "\t" in line or "persona:" in line for line in lines
     ):
         return "parlai"
-    for name, delimiter in (("tsv", "\t"), ("csv", ",")):
+    for name, delimiter in (("tsv", "\t"), ("csv", ","), ("csv", ";")):
         header = [name.strip(' "') for name in lines[0].split(delimiter)]
         if (columns(header) and len(header) > 1) or f".{name}" in path.suffixes[-2:]:
             return name

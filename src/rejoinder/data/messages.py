@@ -136,7 +136,8 @@ def a_text(data: object, where: str) -> str:
 
 def shown(data: object) -> str:
     """Show the start of a value the way JSON writes it, for messages."""
-    text = json.dumps(data)
+    text = json.dumps(data, ensure_ascii=False)
+    text = "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
     return text if len(text) <= 60 else text[:60] + "..."
 
 

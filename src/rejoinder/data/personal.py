@@ -1,17 +1,24 @@
 """Find what looks like an e-mail address, a phone number or a card number in a text.
 
 A look, not a proof: it knows common ways of writing, so a file without findings may still hold
-such things, and a finding may be harmless.
+such things, and a finding may be harmless. Digits, dashes and spaces of any script are seen as
+those of ASCII, and a number may touch letters of a script that has no spaces between words.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address
 
+from rejoinder.words import SPACELESS
+
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-NUMBER = re.compile(r"(?<![\w.])[+(]?\d(?:[ .()/-]{0,2}\d){6,18}(?!\w)")
+_LETTER = rf"[^\W{SPACELESS}]"
+NUMBER = re.compile(rf"(?<!{_LETTER})(?<!\.)[+(]?\d(?:[ .()/-]{{0,2}}\d){{6,18}}(?!{_LETTER})")
+_DASHES = "\u2212\u30fc"  # minus, and the long vowel of kana, which is typed for a dash
 CARD_DIGITS = range(13, 20)
 PHONE_DIGITS = range(9, 16)  # ITU-T E.164 allows at most 15
 
@@ -31,16 +38,29 @@ class Finding:
 
 def personal(text: str) -> list[Finding]:
     """Find all that looks personal: first addresses, then numbers."""
+    plain = text if text.isascii() else "".join(map(_ascii, text))  # as long as the text
     found = []
-    if "@" in text:
-        found = [Finding("an e-mail address", match) for match in EMAIL.findall(text)]
-        text = EMAIL.sub(" ", text)
-    for match in NUMBER.findall(text):
-        if _is_card(match):
-            found.append(Finding("a card number", match))
-        elif _is_phone(match):
-            found.append(Finding("a phone number", match))
+    if "@" in plain:
+        for match in EMAIL.finditer(plain):
+            found.append(Finding("an e-mail address", text[slice(*match.span())]))
+        plain = EMAIL.sub(lambda match: " " * len(match[0]), plain)
+    for match in NUMBER.finditer(plain):
+        if _is_card(match[0]):
+            found.append(Finding("a card number", text[slice(*match.span())]))
+        elif _is_phone(match[0]):
+            found.append(Finding("a phone number", text[slice(*match.span())]))
     return found
+
+
+@cache
+def _ascii(sign: str) -> str:
+    """One ASCII character that looks or counts the same, or the character itself."""
+    kind = unicodedata.category(sign)
+    if kind == "Nd":
+        return str(unicodedata.decimal(sign))
+    if kind in {"Pd", "Zs"} or sign in _DASHES:
+        return " " if kind == "Zs" else "-"
+    return chr(ord(sign) - 0xFEE0) if "\uff01" <= sign <= "\uff5e" else sign
 
 
 def mask(text: str) -> str:

@@ -3,7 +3,9 @@ r"""Spreadsheets of replies: CSV or TSV with a context and a reply in each row.
 A first row that has the name `reply` says which column is which: `reply`, `context`, `persona`;
 others are ignored. Without it the first two columns are context and reply. Several turns of a
 context, or sentences of a persona, stand on lines of their own, or have a literal \n between them;
-the last turn is the user's. A row without a context is a reply that opens the dialogue.
+the last turn is the user's. A row without a context is a reply that opens the dialogue. Where a
+first row with names has semicolons, as spreadsheets write it where the comma is for decimals, they
+separate the columns of a CSV.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from rejoinder.data.files import LONGEST, numbered_lines
+from rejoinder.data.files import LONGEST, head, numbered_lines
 from rejoinder.data.parlai import is_silence
 from rejoinder.data.reports import Report, stop
 from rejoinder.errors import DataError
@@ -22,8 +24,8 @@ COLUMNS = ("context", "reply", "persona")
 
 
 def read_csv(path: Path, report: Report = stop) -> Iterator[tuple[int, Dialogue]]:
-    """Every row of a comma-separated table as a dialogue, with the number of its first line."""
-    return _rows(path, ",", report)
+    """Every row of a table with commas or semicolons as a dialogue, with its line's number."""
+    return _rows(path, _comma(path), report)
 
 
 def read_tsv(path: Path, report: Report = stop) -> Iterator[tuple[int, Dialogue]]:
@@ -43,6 +45,13 @@ def lists_candidates(row: list[str]) -> bool:
     """Whether a row is the header of a table of candidates (approval.py), not of dialogues."""
     names = {name.strip().lower() for name in row}
     return "candidate" in names and bool(names & {"approved", "count"}) and "reply" not in names
+
+
+def _comma(path: Path) -> str:
+    """Say what separates columns; a pipe cannot be looked at twice."""
+    first = head(path).lstrip().partition("\n")[0] if path.is_file() else ""
+    names = (name.strip(' "\r') for name in first.split(";"))
+    return ";" if columns(list(names)) else ","
 
 
 def _rows(path: Path, delimiter: str, report: Report) -> Iterator[tuple[int, Dialogue]]:

@@ -12,8 +12,10 @@ from pathlib import Path
 from rejoinder.data.messages import to_json
 from rejoinder.data.personal import mask, personal
 from rejoinder.schema import Dialogue, Example, examples
+from rejoinder.words import composed, written
 
-PLACEHOLDER = re.compile(r"\[[^][]*\bname\b[^][]*\]|\{\w+\}", re.IGNORECASE)
+PLACEHOLDER = re.compile(r"\[[^][]*\bname\b[^][]*\]|\{[\w\x80-\U0010ffff]+\}", re.IGNORECASE)
+JOINERS = "\u200c\u200d\u200e\u200f\u061c"  # that some scripts and emoji need, and direction marks
 SAMPLES = 3
 SHOWN_TURNS = 4  # of the context of a sample
 SHOWN_WIDTH = 160  # characters of a text in a sample
@@ -47,7 +49,9 @@ class Tally:
         self.counts["with_persona"] += bool(dialogue.persona)
         self.counts["with_partner_persona"] += bool(dialogue.partner_persona)
         self.counts["assistant_openers"] += roles[:1] == ["assistant"]
-        self.counts["duplicate_dialogues"] += self._again("dialogue", json.dumps(to_json(dialogue)))
+        self.counts["duplicate_dialogues"] += self._again(
+            "dialogue", json.dumps(to_json(dialogue), ensure_ascii=False)
+        )
         self._note("assistant" not in roles, "dialogues without an assistant message", where)
         self._add_lengths(dialogue)
         found = list(examples([dialogue]))
@@ -58,10 +62,10 @@ class Tally:
         self._look_into(dialogue, where)
 
     def _add_lengths(self, dialogue: Dialogue) -> None:
-        words = sum(len(text.split()) for text in dialogue.persona)
+        words = sum(len(written(text)) for text in dialogue.persona)
         tokens = sum(map(self.measure, dialogue.persona))
         for message in dialogue.messages:
-            length = len(message.content.split())
+            length = len(written(message.content))
             if message.role == "assistant":
                 self.context_words[words] += 1
                 self.reply_words[length] += 1
@@ -94,7 +98,7 @@ class Tally:
 
     def _again(self, kind: str, text: str) -> bool:
         """Whether a text of this kind was here before, by a fingerprint of 64 bits."""
-        mark = blake2b(f"{kind}\0{text}".encode(), digest_size=8).digest()
+        mark = blake2b(f"{kind}\0{composed(text)}".encode(), digest_size=8).digest()
         if mark in self.seen:
             return True
         self.seen.add(mark)
@@ -127,5 +131,5 @@ def _rendered(example: Example) -> str:
 
 def _short(line: str) -> str:
     line = mask(" ".join(line.split()))
-    line = "".join(sign if sign.isprintable() else "\ufffd" for sign in line)
+    line = "".join(sign if sign.isprintable() or sign in JOINERS else "\ufffd" for sign in line)
     return line if len(line) <= SHOWN_WIDTH else line[:SHOWN_WIDTH] + "..."

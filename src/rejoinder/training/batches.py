@@ -18,6 +18,7 @@ from rejoinder.batching import pad
 from rejoinder.config import TrainConfig
 from rejoinder.schema import Dialogue, Example
 from rejoinder.training.source import Source, mixed
+from rejoinder.words import caseless
 
 NEGATIVES = 3  # drawn for each context of a cross-encoder where the settings do not say
 EVERY = slice(None)
@@ -92,22 +93,22 @@ def _drawn(data: Source, chance: random.Random) -> list[str]:
 
 def _negatives(data: Source, example: Example, chance: random.Random) -> list[str]:
     """What stands against a row's reply: all of its own list or some, drawn ones, or both."""
-    right = {_key(reply) for reply in example.replies}
+    right = {caseless(reply) for reply in example.replies}
     config = data.config
     count = config.negatives or NEGATIVES
     hard = []
     if config.candidates in ("inline", "batch-hard"):
-        hard = [text for text in example.candidates if _key(text) not in right]
+        hard = [text for text in example.candidates if caseless(text) not in right]
     if config.candidates == "inline" and example.candidates:
         return chance.sample(hard, min(count, len(hard))) if config.negatives else hard
     drawn = chance.sample(data.pool, min(count + len(right), len(data.pool)))
-    return hard + [text for text in drawn if _key(text) not in right][:count]
+    return hard + [text for text in drawn if caseless(text) not in right][:count]
 
 
 def _hide_other_right(real: Tensor, columns: Sequence[str], example: Example) -> None:
-    right = {_key(reply) for reply in example.replies}
+    right = {caseless(reply) for reply in example.replies}
     for column, text in enumerate(columns):
-        if _key(text) in right:
+        if caseless(text) in right:
             real[column] = False
 
 
@@ -130,7 +131,3 @@ def _varied(context: Dialogue, config: TrainConfig, chance: random.Random) -> Di
     if config.shuffle_persona:
         chance.shuffle(persona)
     return Dialogue(context.messages, tuple(persona), context.partner_persona)
-
-
-def _key(text: str) -> str:
-    return text.strip().lower()
