@@ -45,7 +45,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 class StopAt:
-    """A TensorBoard writer that ends the process, as far as the loop can tell, at a step."""
+    """A writer that ends the process, as far as the loop can tell, at a step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -53,6 +53,9 @@ class StopAt:
     def add_scalar(self, name: str, value: float, step: int) -> None:
         if step >= self.step:
             raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -82,7 +82,7 @@ def begin(
         settings=settings,
         style=style,
         say=said.append,
-        **more,
+        **{"report": False, **more},
     )
     return found, said
 
@@ -232,7 +232,7 @@ def test_curves_for_tensorboard(
     file: Path, tmp_path: Path, config: ModelConfig, style: TextFormat
 ) -> None:
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
-    begin(file, tmp_path / "run", config, style, dev=True, tensorboard=True)
+    begin(file, tmp_path / "run", config, style, dev=True, curves=["tensorboard"])
     (events,) = (tmp_path / "run").glob("events.out.tfevents.*")
     assert events.stat().st_size > 100
 

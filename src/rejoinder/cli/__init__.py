@@ -4,8 +4,8 @@ Results go to stdout, progress and notes to stderr. Heavy libraries are imported
 commands, so that `rejoinder --help` is instant. A module adds its commands to `app` when imported.
 """
 
-from rejoinder.cli import chat, data, index, measure, train
+from rejoinder.cli import chat, data, index, measure, report, train
 from rejoinder.cli.application import app
 from rejoinder.cli.run import main
 
-__all__ = ["app", "chat", "data", "index", "main", "measure", "train"]
+__all__ = ["app", "chat", "data", "index", "main", "measure", "report", "train"]

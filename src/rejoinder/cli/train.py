@@ -33,6 +33,8 @@ def train(
     skip_bad: Flag = False,
     device: str = "cpu",
     tensorboard: Flag = False,
+    wandb: Flag = False,
+    report: bool = True,
 ) -> None:
     """Train a bi-, poly- or cross-encoder; again with the same --out, it goes on where it stopped.
 
@@ -52,6 +54,10 @@ def train(
         Leave bad lines out and report them, instead of stopping at the first.
     tensorboard
         Write curves; needs the extra: pip install 'rejoinder[tensorboard]'.
+    wandb
+        Send them to Weights & Biases; needs the extra: pip install 'rejoinder[wandb]'.
+    report
+        --no-report leaves out report.md, which measures the best checkpoint and baselines.
     """
     from rejoinder import tasks
 
@@ -73,6 +79,8 @@ def train(
         device=device,
         command=shlex.join(["rejoinder", *typed]),
         tensorboard=tensorboard,
+        wandb=wandb,
+        report=report,
         say=note,
         **values,
     )

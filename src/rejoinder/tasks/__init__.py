@@ -18,6 +18,7 @@ from rejoinder.tasks.measuring import (
     scorer,
     write_misses,
 )
+from rejoinder.tasks.reporting import list_runs, report
 
 __all__ = [
     "build_index",
@@ -28,9 +29,11 @@ __all__ = [
     "evaluate_corpus",
     "fast_precision",
     "lines_of",
+    "list_runs",
     "make_agent",
     "prepare",
     "rank_lines",
+    "report",
     "scorer",
     "search",
     "split_settings",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from rejoinder import calibration, checkpoint, evaluation, extras
+from rejoinder import __version__, calibration, checkpoint, evaluation
+from rejoinder.calibration import Calibrated
 from rejoinder.config import ModelConfig, TrainConfig, to_mapping
 from rejoinder.data import read
 from rejoinder.errors import ConfigError, DataError
@@ -20,7 +21,10 @@ from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, examples
 from rejoinder.text import TextFormat
 from rejoinder.training import loop
-from rejoinder.training.card import card
+from rejoinder.training.card import card, store_calibration
+from rejoinder.training.measured import Found, measure_run
+from rejoinder.training.report import write_report
+from rejoinder.training.writers import Curves, open_writer
 
 Say = Callable[[str], None]
 
@@ -38,26 +42,23 @@ def train(
     skip_bad: bool = False,
     device: str = "cpu",
     command: str = "",
-    tensorboard: bool = False,
+    curves: Collection[Curves] = (),
+    report: bool = True,
     say: Say = lambda _: None,
 ) -> Report | None:
     """Train a ranker on dialogue files and leave its best checkpoint in OUT/best.
 
     With `init_model` the weights, base, adapters and text format of that checkpoint are taken up;
     it may be of another kind. Settings named in `given` were asked for; a ConfigError says which
-    of them that checkpoint contradicts. With `skip_bad` a bad line is said and left out. Returns
-    the dev report of the best checkpoint, None without `dev`.
+    of them that checkpoint contradicts. With `skip_bad` a bad line is said and left out. `curves`
+    names where scalars go beside the log; with `report` the run's report is written at the end.
+    Returns the dev report of the best checkpoint, None without `dev`.
     """
 
     def reading(path: Path) -> Iterator[Dialogue]:
         return read(path, bad=(lambda error: say(f"left out: {error}")) if skip_bad else None)
 
-    learned = training_examples((d for path in data for d in reading(path)), settings.both_sides)
-    if not learned:
-        raise DataError(
-            f"{', '.join(map(str, data))}: no assistant message in it, so there is nothing to "
-            "learn; expected dialogues in which the assistant says something"
-        )
+    learned = _learned(data, (d for path in data for d in reading(path)), settings)
     held = dev_examples(dev, reading(dev), settings) if dev else []
     ranker = _ranker(model, settings, style, init_model, given, say).to(device)
     if init_model:
@@ -72,23 +73,27 @@ def train(
         **_versions(),
     }
     say(f"{len(learned)} examples to learn, {len(held)} to validate on")
-    best = loop.train(
-        ranker,
-        learned,
-        held,
-        settings,
-        out,
-        card=lambda report: card(ranker, out.name, origin, report),
-        origin=origin,
-        writer=_writer(out) if tensorboard else None,
-    )
-    if held:
-        _calibrate(out, held, settings, device, say)
+    writer = open_writer(curves, out, origin, say)
+    with closing(writer) if writer else nullcontext():
+        best = loop.train(
+            ranker,
+            learned,
+            held,
+            settings,
+            out,
+            card=lambda found: card(ranker, out.name, origin, found),
+            origin=origin,
+            writer=writer,
+        )
+    fitted = _calibrate(out, held, settings, device, say) if held else None
+    if report:
+        _report(out, held, dev, settings, fitted, init_model, device, say)
     return best
 
 
 def _versions() -> dict[str, str]:
     return {
+        "rejoinder": __version__,
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "python": platform.python_version(),
@@ -146,18 +151,70 @@ def _name(model: Path) -> str:
 
 def _calibrate(
     out: Path, held: Sequence[Example], settings: TrainConfig, device: str, say: Say
-) -> None:
-    """Fit the best checkpoint's confidence on the development set."""
+) -> Calibrated | None:
+    """Fit the best checkpoint's confidence on the development set and store it."""
     try:
-        ranker = checkpoint.load(out).to(device)
-        ranker.precision = settings.precision
-        limit = calibration.CROSS_LIMIT if ranker.is_cross else calibration.LIMIT
-        report = calibration.fit_and_report(ranker, held[:limit], others=held, seed=settings.seed)
+        found = fit_confidence(out, held, settings, device)
     except DataError as error:
         say(f"no confidence was fitted: {error}")
-        return
-    checkpoint.store_confidence(out, report.confidence)
-    say(f"confidence fitted on {report.pools} pools, expected error {report.error:.3f}")
+        return None
+    store_calibration(out, found)
+    say(f"confidence fitted on {found.pools} pools, expected error {found.error:.3f}")
+    return found
+
+
+def fit_confidence(
+    out: Path, held: Sequence[Example], settings: TrainConfig, device: str = "cpu"
+) -> Calibrated:
+    """Fit the confidence of a run's best checkpoint. DataError where there are too few replies."""
+    ranker = checkpoint.load(out).to(device)
+    ranker.precision = settings.precision
+    limit = calibration.CROSS_LIMIT if ranker.is_cross else calibration.LIMIT
+    return calibration.fit_and_report(ranker, held[:limit], others=held, seed=settings.seed)
+
+
+def _report(
+    out: Path,
+    held: Sequence[Example],
+    dev: Path | None,
+    settings: TrainConfig,
+    calibrated: Calibrated | None,
+    init_model: Path | None,
+    device: str,
+    say: Say,
+) -> None:
+    """Write the report. The model is trained and saved: nothing here may end in an error."""
+    found: Found = {}
+    try:
+        if dev:
+            found = measure_run(
+                out,
+                held,
+                dev.name,
+                settings,
+                calibrated=calibrated,
+                init_model=init_model,
+                device=device,
+            )
+    except Exception as error:
+        found = {"failures": [f"measuring: {type(error).__name__}: {error}"]}
+    try:
+        say(f"the report is in {write_report(out, found)}")
+    except Exception as error:
+        say(f"no report was written ({error}); try again with: rejoinder report {out}")
+
+
+def _learned(
+    data: Sequence[Path], dialogues: Iterable[Dialogue], settings: TrainConfig
+) -> list[Example]:
+    """The examples to learn; DataError, naming the files, if there are none."""
+    found = training_examples(dialogues, settings.both_sides)
+    if not found:
+        raise DataError(
+            f"{', '.join(map(str, data))}: no assistant message in it, so there is nothing to "
+            "learn; expected dialogues in which the assistant says something"
+        )
+    return found
 
 
 def training_examples(dialogues: Iterable[Dialogue], both_sides: bool) -> list[Example]:
@@ -191,7 +248,3 @@ def freeze_embeddings(ranker: TextRanker) -> None:
     for name, parameter in ranker.module.named_parameters():
         if "embeddings" in name:
             parameter.requires_grad_(False)
-
-
-def _writer(out: Path) -> Any:
-    return extras.require("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(out))
