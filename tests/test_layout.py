@@ -27,9 +27,9 @@ MODULES = {
 
 # A module imports only from lines above its own; modules of one line are strangers.
 LADDER = [
-    "errors schema significance progress memory batching sharded words",
-    "extras files metrics text config confidence diversity",
-    "tokens data models",
+    "errors schema significance reliability progress memory batching sharded words",
+    "extras files metrics text config confidence diversity drawing",
+    "tokens data models runs",
     "candidates ranker suggestion",
     "checkpoint evaluation calibration index mining",
     "baselines zoo",
@@ -50,8 +50,9 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split(
 
 # What reads text, settings and numbers, or asks and answers, works without torch.
 LIGHT = ["errors", "schema", "words", "metrics", "progress", "memory", "extras", "files", "text"]
-LIGHT += ["config", "confidence", "tokens", "data", "candidates", "chat", "cli"]
+LIGHT += ["config", "confidence", "tokens", "data", "candidates", "chat", "cli", "drawing", "runs"]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sentence_transformers"}
+HEAVY |= {"matplotlib", "wandb"}
 
 MOST_LINES = 500  # in a file
 MOST_FUNCTION_LINES = 60  # in a function

@@ -266,7 +266,7 @@ def bare(found: list[Example]) -> list[tuple[Dialogue, tuple[str, ...]]]:
 def test_both_sides_are_those_of_training(model: Path, data: Path) -> None:
     out = data.with_name("hard.jsonl.gz")
     tasks.mine(model, data, out, both_sides=True)
-    learned = training_examples(read(data), both_sides=True)
+    learned = list(training_examples(read(data), both_sides=True))
     assert bare(list(examples(read(out)))) == [(one.context, one.replies) for one in learned]
 
 

@@ -322,6 +322,26 @@ def read_settings(path: Path, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
     return found
 
 
+def read_overrides(words: Sequence[str], kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """Settings out of words such as train.lr=3e-5 or model.kind=poly; values as TOML has them.
+
+    A value that is no TOML is taken as text, so quotes may be left out.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        place, equals, value = word.partition("=")
+        section, dot, name = place.partition(".")
+        if not equals or not dot or section not in kinds:
+            known = ", ".join(f"{known}.NAME=VALUE" for known in kinds)
+            raise ConfigError(f"{word!r} sets nothing; expected {known}, such as train.lr=3e-5")
+        try:
+            given = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            given = value
+        found |= fitted(kinds[section], {name: given}, word)
+    return found
+
+
 def _line_of(path: Path, section: str, name: str) -> int:
     """The line of a TOML file that sets a name in a section, or else opens the section."""
     here, found = "", 1

@@ -43,6 +43,7 @@ class Judged:
     rank: int
     top: str
     score: float  # of what stood first
+    margin: float  # of the best right reply over the best wrong candidate; inf without a wrong one
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def _judge_one(example: Example, candidates: list[str], scores: Tensor) -> Judge
     best = np.flatnonzero(~(values < values.max())).tolist()  # all of them if one is NaN
     wrong = [i for i in best if not right[i]]
     top = min(candidates[i] for i in wrong or best)
-    return Judged(example, len(candidates), rank, top, float(values.max()))
+    margin = float(values[right].max() - values[~right].max(initial=-np.inf))
+    return Judged(example, len(candidates), rank, top, float(values.max()), margin)
 
 
 def summarise(judged: Sequence[Judged], seconds: float) -> Report:

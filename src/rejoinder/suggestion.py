@@ -61,8 +61,8 @@ class Log:
     blocked: int  # of them
 
 
-def listen(dialogues: Iterable[Dialogue], blocks: Sequence[re.Pattern[str]] = ()) -> Log:
-    """Count the assistant's replies; what one of `blocks` finds is left out."""
+def listen(dialogues: Iterable[Dialogue], stopped: Callable[[str], bool] = lambda _: False) -> Log:
+    """Count the assistant's replies; those that are `stopped` are left out."""
     found: dict[str, Said | None] = {}  # None: blocked
     replies = blocked = 0
     for dialogue in dialogues:
@@ -75,8 +75,7 @@ def listen(dialogues: Iterable[Dialogue], blocks: Sequence[re.Pattern[str]] = ()
                 continue
             replies += 1
             if text not in found:
-                stop = any(pattern.search(text) for pattern in blocks)
-                found[text] = None if stop else Said(text, warning(text))
+                found[text] = None if stopped(text) else Said(text, warning(text))
             said = found[text]
             if said is None:
                 blocked += 1

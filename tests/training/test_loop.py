@@ -59,7 +59,7 @@ def train(
 
 
 class StopAt:
-    """A TensorBoard writer that ends the process, as far as the loop can tell, at a step."""
+    """A writer that ends the process, as far as the loop can tell, at a step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -67,6 +67,9 @@ class StopAt:
     def add_scalar(self, name: str, value: float, step: int) -> None:
         if step >= self.step:
             raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -82,7 +82,7 @@ def begin(
         settings=settings,
         style=style,
         say=said.append,
-        **more,
+        **{"report": False, **more},
     )
     return found, said
 
@@ -176,13 +176,13 @@ def test_files_in_which_no_assistant_speaks(
 
 
 def test_both_sides_are_learned_with_roles_and_personas_swapped() -> None:
-    one = training_examples([CHAT], both_sides=False)
+    one = list(training_examples([CHAT], both_sides=False))
     assert [(example.reply, example.candidates) for example in one] == [
         ("hello", ("hello", "no")),
         ("fine", ()),
     ]
     assert {example.context.persona for example in one} == {("i love tea",)}
-    both = training_examples([CHAT], both_sides=True)
+    both = list(training_examples([CHAT], both_sides=True))
     assert both[:2] == one
     assert [example.reply for example in both[2:]] == ["hi", "and you ?"]
     assert {example.context.persona for example in both[2:]} == {("i love rain",)}
@@ -232,7 +232,7 @@ def test_curves_for_tensorboard(
     file: Path, tmp_path: Path, config: ModelConfig, style: TextFormat
 ) -> None:
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
-    begin(file, tmp_path / "run", config, style, dev=True, tensorboard=True)
+    begin(file, tmp_path / "run", config, style, dev=True, curves=["tensorboard"])
     (events,) = (tmp_path / "run").glob("events.out.tfevents.*")
     assert events.stat().st_size > 100
 

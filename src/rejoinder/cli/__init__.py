@@ -4,8 +4,19 @@ Results go to stdout, progress and notes to stderr. Heavy libraries are imported
 commands, so that `rejoinder --help` is instant. A module adds its commands to `app` when imported.
 """
 
-from rejoinder.cli import candidates, chat, data, index, measure, mine, train
+from rejoinder.cli import candidates, chat, data, index, measure, mine, report, train
 from rejoinder.cli.application import app
 from rejoinder.cli.run import main
 
-__all__ = ["app", "candidates", "chat", "data", "index", "main", "measure", "mine", "train"]
+__all__ = [
+    "app",
+    "candidates",
+    "chat",
+    "data",
+    "index",
+    "main",
+    "measure",
+    "mine",
+    "report",
+    "train",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,17 +12,19 @@ from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
 from rejoinder.cli.application import Files, Flag, Json, app, table, typed
-from rejoinder.config import ModelConfig, TrainConfig, read_settings
+from rejoinder.config import ModelConfig, TrainConfig, read_overrides, read_settings
 from rejoinder.errors import ConfigError
 from rejoinder.progress import Bar, note
 from rejoinder.text import TextFormat
+
+OVERRIDE = re.compile(r"(model|train|text)\.\w+=")
 
 
 @app.command
 def train(
     kind: Literal["bi", "poly", "cross"],
     /,
-    *,
+    *overrides: str,
     data: Files,
     dev: Path | None = None,
     out: Path | None = None,
@@ -33,11 +36,15 @@ def train(
     skip_bad: Flag = False,
     device: str = "cpu",
     tensorboard: Flag = False,
+    wandb: Flag = False,
+    report: bool = True,
 ) -> None:
     """Train a bi-, poly- or cross-encoder; again with the same --out, it goes on where it stopped.
 
     Parameters
     ----------
+    overrides
+        Settings as words, such as train.lr=3e-5 model.dropout=0.1; they win over --config.
     data
         Files of dialogues in any format that `rejoinder data check` reads.
     dev
@@ -52,11 +59,20 @@ def train(
         Leave bad lines out and report them, instead of stopping at the first.
     tensorboard
         Write curves; needs the extra: pip install 'rejoinder[tensorboard]'.
+    wandb
+        Send them to Weights & Biases; needs the extra: pip install 'rejoinder[wandb]'.
+    report
+        --no-report leaves out report.md, which measures the best checkpoint and baselines.
     """
     from rejoinder import tasks
 
     sections = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
     values = {} if config is None else read_settings(config, sections)
+    words = [
+        str(path) for path in data if OVERRIDE.match(str(path))
+    ]  # --data takes all that follow
+    data = [path for path in data if str(path) not in words]
+    values |= read_overrides([*overrides, *words], sections)
     for part in (model, settings, style):
         values |= _given(part)
     if values.pop("kind", kind) != kind:
@@ -73,6 +89,8 @@ def train(
         device=device,
         command=shlex.join(["rejoinder", *typed]),
         tensorboard=tensorboard,
+        wandb=wandb,
+        report=report,
         say=note,
         **values,
     )

@@ -20,6 +20,7 @@ from rejoinder.tasks.measuring import (
     write_misses,
 )
 from rejoinder.tasks.mining import mine
+from rejoinder.tasks.reporting import list_runs, report
 
 __all__ = [
     "build_index",
@@ -30,10 +31,12 @@ __all__ = [
     "evaluate_corpus",
     "fast_precision",
     "lines_of",
+    "list_runs",
     "make_agent",
     "mine",
     "prepare",
     "rank_lines",
+    "report",
     "scorer",
     "search",
     "split_settings",

@@ -13,6 +13,7 @@ from rejoinder.data import read
 from rejoinder.data.approval import is_table, read_rows, write_table
 from rejoinder.errors import ConfigError, DataError
 from rejoinder.suggestion import Log, Vectors, listen, suggest
+from rejoinder.words import composed
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
@@ -61,7 +62,8 @@ def suggest_candidates(
     _check_out(out)  # now, not after many minutes of encoding
     bad = (lambda error: skip_bad(f"left out: {error}")) if skip_bad else None
     dialogues = chain.from_iterable(read(file, format, bad=bad) for file in logs)
-    log = listen(dialogues, read_block(block) if block else ())
+    stops = read_block(block).stops if block else None
+    log = listen(dialogues, lambda text: bool(stops and stops(composed(text))))
     _check_log(log, logs, block)
     ranker = (baselines.untuned() if model == "untuned" else zoo.load(model)).to(device)
 

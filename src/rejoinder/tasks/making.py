@@ -31,16 +31,21 @@ def train(
     device: str = "cpu",
     command: str = "",
     tensorboard: bool = False,
+    wandb: bool = False,
+    report: bool = True,
     say: Say = lambda _: None,
     **settings: Any,
 ) -> Path:
     """Train a `bi`, `poly` or `cross` ranker; returns the run's folder, which loads as a model.
 
-    With `skip_bad` a bad line is told to `say` and left out. `settings` are fields of ModelConfig,
-    TrainConfig and TextFormat by name, such as `epochs=3`.
+    With `skip_bad` a bad line is told to `say` and left out. `tensorboard` and `wandb` get the
+    curves; `report` says whether report.md is written at the end. `settings` are fields of
+    ModelConfig, TrainConfig and TextFormat by name, such as `epochs=3`.
     """
     from rejoinder.training import processes, start
+    from rejoinder.training.writers import Curves
 
+    wanted: dict[Curves, bool] = {"tensorboard": tensorboard, "wandb": wandb}
     parts = split_settings({"kind": kind, **settings})
     files = [data] if isinstance(data, (str, Path)) else data
     group, device = processes.join(device)
@@ -59,7 +64,8 @@ def train(
         skip_bad=skip_bad,
         device=device,
         command=command or f"rejoinder.train({kind!r}, ...)",
-        tensorboard=tensorboard,
+        curves=[name for name, on in wanted.items() if on],
+        report=report,
         say=say,
         processes=group,
     )
@@ -102,7 +108,12 @@ def calibrate(
     limit: int | None = 1000,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Fit a checkpoint's confidence and store it; returns how well it says what is right."""
+    """Fit a checkpoint's confidence and store it; returns how well it says what is right.
+
+    Figures of pools of one size stand under `name@size`. The card of the checkpoint says them too.
+    """
+    from rejoinder.training.card import store_calibration
+
     folder = zoo.find(model)
     held = examples_of(data)
     ranker = checkpoint.load(folder)
@@ -110,5 +121,5 @@ def calibrate(
     if ranker.is_cross:
         limit = min(limit or len(held), calibration.CROSS_LIMIT)
     report = calibration.fit_and_report(ranker, held[:limit], others=held, progress=progress)
-    checkpoint.store_confidence(folder, report.confidence)
+    store_calibration(folder, report)
     return report.as_json()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from rejoinder import checkpoint
+from rejoinder.calibration import Calibrated
 from rejoinder.evaluation import Report
+from rejoinder.files import write_bytes
 from rejoinder.ranker import TextRanker
+from rejoinder.training.markdown import table
 
 KINDS = {"bi": "bi-encoder", "poly": "poly-encoder", "cross": "cross-encoder"}
 
@@ -46,3 +53,45 @@ def _weights(ranker: TextRanker) -> str:
     trained = sum(p.numel() for p in ranker.module.parameters() if p.requires_grad)
     how = f"adapters of rank {ranker.config.lora}" if ranker.config.lora else "all weights"
     return f"{how}, {trained / 1e6:.1f} M trained"
+
+
+def store_calibration(folder: Path, found: Calibrated) -> None:
+    """Write a newly fitted confidence into a checkpoint, and how good it is into its card."""
+    checkpoint.store_confidence(folder, found.confidence)
+    folder = checkpoint.resolve(folder)
+    old = re.sub(
+        r"^## Confidence\n.*?(?=^## |\Z)",
+        "",
+        checkpoint.card_of(folder),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    text = "\n".join([old.rstrip("\n"), "", *confidence_lines(asdict(found))])
+    write_bytes(folder / "README.md", text.encode("utf-8", "replace"))
+
+
+def confidence_lines(found: Mapping[str, Any]) -> list[str]:
+    """Markdown on how well a confidence does; `found` is a `Calibrated` as plain values."""
+    sizes = [
+        [
+            f"{one['size']:,}",
+            str(one["pools"]),
+            *(f"{one[name]:.3f}" for name in ("right", "error", "separation", "present")),
+        ]
+        for one in found["sizes"]
+    ]
+    bins = [[f"{b['said']:.2f}", f"{b['right']:.2f}", str(b["count"])] for b in found["bins"]]
+    return [
+        "## Confidence",
+        "",
+        f"Measured on {found['pools']} pools of candidates, crosswise: fitted on one half of the "
+        "examples, asked on the other. In half of the examples no right reply is in the pool. "
+        '"Right" is the reply that was really given.',
+        "",
+        f"Expected calibration error {found['error']:.3f}; AUROC of right against wrong first "
+        f"choices {found['separation']:.3f}, of a right reply in the pool against none "
+        f"{found['present']:.3f}; area under risk over coverage {found['area']:.3f} (a perfect "
+        f"order would give {found['best_area']:.3f}).",
+        "",
+        *table(["pool", "pools", "right", "error", "AUROC right", "AUROC in pool"], sizes),
+        *table(["confidence", "were right", "pools"], bins),
+    ]

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
+
 from rejoinder import checkpoint, evaluation
 from rejoinder.config import TrainConfig
 from rejoinder.errors import ConfigError
 from rejoinder.evaluation import Report
-from rejoinder.memory import keep_freed_memory
+from rejoinder.memory import keep_freed_memory, peak_memory
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
 from rejoinder.sharded import put_together
@@ -189,6 +191,7 @@ def _validate(run: Run, stepper: Stepper) -> Report | None:
     _log(run, {"step": run.position.step, "dev": report.as_json()})
     if run.writer:
         run.writer.add_scalar("dev/hits@1", report.hits_at_1, run.position.step)
+        run.writer.add_scalar("dev/mrr", report.mrr, run.position.step)
     value = float(report.as_json()[run.config.metric])
     value = -value if run.config.metric == "mean_rank" else value  # the lower the better
     if run.position.best is not None and value <= run.position.best:
@@ -237,10 +240,22 @@ def _report_progress(run: Run, losses: list[float], rate: float) -> None:
         f"\rstep {position.step}/{run.steps}  loss {mean:.3f}  lr {rate:.2e}"
         f"  {speed:.1f} examples/s  {left / 60:.0f} min left  {best}   ",
     )
-    _log(run, {"step": position.step, "loss": mean, "examples_per_second": speed})
+    row = {
+        "step": position.step,
+        "of": run.steps,
+        "loss": mean,
+        "lr": rate,
+        "examples_per_second": speed,
+        "seconds": position.seconds,
+        "memory": peak_memory(),
+    }
+    if run.ranker.device.type == "cuda":
+        row["gpu_memory"] = torch.cuda.max_memory_allocated(run.ranker.device)
+    _log(run, row)
     if run.writer:
         run.writer.add_scalar("train/loss", mean, position.step)
         run.writer.add_scalar("train/lr", rate, position.step)
+        run.writer.add_scalar("train/examples_per_second", speed, position.step)
 
 
 def _say(run: Run, text: str) -> None:

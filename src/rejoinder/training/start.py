@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from rejoinder import calibration, candidates, checkpoint, evaluation, extras
+from rejoinder import __version__, calibration, candidates, checkpoint, evaluation
+from rejoinder.calibration import Calibrated
 from rejoinder.config import ModelConfig, TrainConfig, to_mapping
 from rejoinder.data import read
 from rejoinder.errors import ConfigError, DataError
@@ -21,10 +22,15 @@ from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, examples
 from rejoinder.sharded import shard
 from rejoinder.text import TextFormat
+from rejoinder.tokens import Tokens
 from rejoinder.training import loop
-from rejoinder.training.card import card
+from rejoinder.training.card import card, store_calibration
+from rejoinder.training.measured import Found, measure_run
 from rejoinder.training.processes import ALONE, Processes
-from rejoinder.training.source import listed
+from rejoinder.training.report import write_report
+from rejoinder.training.source import Source, listed
+from rejoinder.training.stream import stream
+from rejoinder.training.writers import Curves, open_writer
 
 Say = Callable[[str], None]
 
@@ -42,7 +48,8 @@ def train(
     skip_bad: bool = False,
     device: str = "cpu",
     command: str = "",
-    tensorboard: bool = False,
+    curves: Collection[Curves] = (),
+    report: bool = True,
     say: Say = lambda _: None,
     processes: Processes = ALONE,
 ) -> Report | None:
@@ -50,48 +57,81 @@ def train(
 
     With `init_model` the weights, base, adapters and text format of that checkpoint are taken up;
     it may be of another kind. Settings named in `given` were asked for; a ConfigError says which
-    of them that checkpoint contradicts. With `skip_bad` a bad line is said and left out. Returns
-    the dev report of the best checkpoint, None without `dev`.
+    of them that checkpoint contradicts. With `skip_bad` a bad line is said and left out. `curves`
+    names where scalars go beside the log; with `report` the run's report is written at the end.
+    Returns the dev report of the best checkpoint, None without `dev`.
     """
+    told: set[str] = set()
+
+    def left_out(error: DataError) -> None:
+        if str(error) not in told:  # a stream is read again and again
+            told.add(str(error))
+            say(f"left out: {error}")
 
     def reading(path: Path) -> Iterator[Dialogue]:
-        return read(path, bad=(lambda error: say(f"left out: {error}")) if skip_bad else None)
+        return read(path, bad=left_out if skip_bad else None)
 
-    learned = training_examples((d for path in data for d in reading(path)), settings.both_sides)
-    if not learned:
-        raise DataError(
-            f"{', '.join(map(str, data))}: no assistant message in it, so there is nothing to "
-            "learn; expected dialogues in which the assistant says something"
-        )
     held = dev_examples(dev, reading(dev), settings) if dev else []
     ranker = _ranker(model, settings, style, init_model, given, say).to(device)
     if init_model:
         _check_inherited(init_model, ranker, model, style, given)
+    source = _source(data, reading, ranker.tokens, settings)
     origin = {
         "command": command,
         "data": [path.name for path in data],
         "dev": dev.name if dev else None,
-        "examples": len(learned),
+        "examples": source.count,
         "init_model": _name(init_model) if init_model else None,
         "settings": to_mapping(settings),
         **_versions(),
     }
-    say(f"{len(learned)} examples to learn, {len(held)} to validate on")
+    say(f"{source.count} examples to learn, {len(held)} to validate on")
     if settings.parallel == "fsdp" and processes.count > 1:
         shard(tower.model for tower in towers(ranker.module).values())
-    best = loop.train(
-        ranker,
-        listed(learned, ranker.tokens, settings, _fixed(settings)),
-        held,
-        out,
-        card=lambda report: card(ranker, out.name, origin, report),
-        origin=origin,
-        writer=_writer(out) if tensorboard and processes.first else None,
-        processes=processes,
-    )
-    if held and processes.first:
-        _calibrate(out, held, settings, device, say)
+    writer = open_writer(curves, out, origin, say) if processes.first else None
+    with closing(writer) if writer else nullcontext():
+        best = loop.train(
+            ranker,
+            source,
+            held,
+            out,
+            card=lambda found: card(ranker, out.name, origin, found),
+            origin=origin,
+            writer=writer,
+            processes=processes,
+        )
+    if not processes.first:
+        return best
+    fitted = _calibrate(out, held, settings, device, say) if held else None
+    if report:
+        _report(out, held, dev, settings, fitted, init_model, device, say)
     return best
+
+
+def _source(
+    files: Sequence[Path],
+    reading: Callable[[Path], Iterator[Dialogue]],
+    tokens: Tokens,
+    settings: TrainConfig,
+) -> Source:
+    """The examples to learn; DataError, naming the files, if there are none."""
+
+    def read_examples(path: Path) -> Iterator[Example]:
+        return training_examples(reading(path), settings.both_sides)
+
+    pool = _fixed(settings)
+    source: Source
+    if settings.stream:
+        source = stream(files, read_examples, tokens, settings, pool)
+    else:
+        found = [example for path in files for example in read_examples(path)]
+        source = listed(found, tokens, settings, pool)
+    if not source.count:
+        raise DataError(
+            f"{', '.join(map(str, files))}: no assistant message in it, so there is nothing to "
+            "learn; expected dialogues in which the assistant says something"
+        )
+    return source
 
 
 def _fixed(settings: TrainConfig) -> list[str]:
@@ -103,6 +143,7 @@ def _fixed(settings: TrainConfig) -> list[str]:
 
 def _versions() -> dict[str, str]:
     return {
+        "rejoinder": __version__,
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "python": platform.python_version(),
@@ -160,27 +201,63 @@ def _name(model: Path) -> str:
 
 def _calibrate(
     out: Path, held: Sequence[Example], settings: TrainConfig, device: str, say: Say
-) -> None:
-    """Fit the best checkpoint's confidence on the development set."""
+) -> Calibrated | None:
+    """Fit the best checkpoint's confidence on the development set and store it."""
     try:
-        ranker = checkpoint.load(out).to(device)
-        ranker.precision = settings.precision
-        limit = calibration.CROSS_LIMIT if ranker.is_cross else calibration.LIMIT
-        report = calibration.fit_and_report(ranker, held[:limit], others=held, seed=settings.seed)
+        found = fit_confidence(out, held, settings, device)
     except DataError as error:
         say(f"no confidence was fitted: {error}")
-        return
-    checkpoint.store_confidence(out, report.confidence)
-    say(f"confidence fitted on {report.pools} pools, expected error {report.error:.3f}")
-
-
-def training_examples(dialogues: Iterable[Dialogue], both_sides: bool) -> list[Example]:
-    """Every assistant message, and with `both_sides` every user message with the roles swapped."""
-    found = []
-    for dialogue in dialogues:
-        sides = [dialogue, dialogue.swapped()] if both_sides else [dialogue]
-        found += list(examples(sides))
+        return None
+    store_calibration(out, found)
+    say(f"confidence fitted on {found.pools} pools, expected error {found.error:.3f}")
     return found
+
+
+def fit_confidence(
+    out: Path, held: Sequence[Example], settings: TrainConfig, device: str = "cpu"
+) -> Calibrated:
+    """Fit the confidence of a run's best checkpoint. DataError where there are too few replies."""
+    ranker = checkpoint.load(out).to(device)
+    ranker.precision = settings.precision
+    limit = calibration.CROSS_LIMIT if ranker.is_cross else calibration.LIMIT
+    return calibration.fit_and_report(ranker, held[:limit], others=held, seed=settings.seed)
+
+
+def _report(
+    out: Path,
+    held: Sequence[Example],
+    dev: Path | None,
+    settings: TrainConfig,
+    calibrated: Calibrated | None,
+    init_model: Path | None,
+    device: str,
+    say: Say,
+) -> None:
+    """Write the report. The model is trained and saved: nothing here may end in an error."""
+    found: Found = {}
+    try:
+        if dev:
+            found = measure_run(
+                out,
+                held,
+                dev.name,
+                settings,
+                calibrated=calibrated,
+                init_model=init_model,
+                device=device,
+            )
+    except Exception as error:
+        found = {"failures": [f"measuring: {type(error).__name__}: {error}"]}
+    try:
+        say(f"the report is in {write_report(out, found)}")
+    except Exception as error:
+        say(f"no report was written ({error}); try again with: rejoinder report {out}")
+
+
+def training_examples(dialogues: Iterable[Dialogue], both_sides: bool) -> Iterator[Example]:
+    """Every assistant message, and with `both_sides` every user message with the roles swapped."""
+    for dialogue in dialogues:
+        yield from examples([dialogue, dialogue.swapped()] if both_sides else [dialogue])
 
 
 def dev_examples(path: Path, dialogues: Iterable[Dialogue], settings: TrainConfig) -> list[Example]:
@@ -205,7 +282,3 @@ def freeze_embeddings(ranker: TextRanker) -> None:
     for name, parameter in ranker.module.named_parameters():
         if "embeddings" in name:
             parameter.requires_grad_(False)
-
-
-def _writer(out: Path) -> Any:
-    return extras.require("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(out))

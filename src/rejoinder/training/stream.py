@@ -87,8 +87,14 @@ def buffered(examples: Iterator[Example], size: int, chance: random.Random) -> I
     yield from held
 
 
-def stream(files: Sequence[Path], read: Read, tokens: Tokens, config: TrainConfig) -> Stream:
-    """Count the examples of some files, and keep a fair sample of their replies."""
+def stream(
+    files: Sequence[Path],
+    read: Read,
+    tokens: Tokens,
+    config: TrainConfig,
+    pool: Sequence[str] = (),
+) -> Stream:
+    """Count the examples of some files; negatives come of `pool`, or a fair sample of replies."""
     chance = random.Random(mixed(config.seed, 0, "pool"))
     replies: list[str] = []
     count = 0
@@ -99,4 +105,4 @@ def stream(files: Sequence[Path], read: Read, tokens: Tokens, config: TrainConfi
                 replies.append(example.reply)
             elif (place := chance.randrange(count)) < POOL:  # reservoir sampling
                 replies[place] = example.reply
-    return Stream(files, read, tokens, config, count, list(dict.fromkeys(replies)))
+    return Stream(files, read, tokens, config, count, pool or list(dict.fromkeys(replies)))

@@ -1,0 +1,129 @@
+"""What a report measures: the best checkpoint, rivals on the same examples, single examples.
+
+All of it is plain values, which are kept in report.json.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rejoinder import baselines, checkpoint, evaluation, significance, zoo
+from rejoinder.calibration import Calibrated
+from rejoinder.config import TrainConfig
+from rejoinder.evaluation import Judged, Scorer
+from rejoinder.ranker import TextRanker
+from rejoinder.schema import Example
+from rejoinder.training.loop import spread
+
+RIVAL_LIMIT, CROSS_RIVAL_LIMIT = 400, 100  # examples that rivals are measured on: they cost time
+SHOWN = 10  # best and worst examples
+TURNS = 3  # last messages of a context that are shown
+Found = dict[str, Any]
+Makers = Mapping[str, Callable[[], Scorer]]
+
+
+def measure_run(
+    folder: Path,
+    held: Sequence[Example],
+    data: str,
+    settings: TrainConfig,
+    *,
+    calibrated: Calibrated | None = None,
+    init_model: Path | None = None,
+    device: str = "cpu",
+) -> Found:
+    """Measure the best checkpoint of a run beside BM25, its untuned base, and what it began from.
+
+    `held` are all examples of the file `data`, `settings` those that it was trained with.
+    """
+
+    def ready(ranker: TextRanker) -> TextRanker:
+        ranker.to(device).precision = settings.precision  # as in the validations
+        return ranker
+
+    ranker = ready(checkpoint.load(folder))
+    base, room = ranker.config.base, ranker.tokens.style.max_context
+    rivals: dict[str, Callable[[], Scorer]] = {
+        "bm25": baselines.BM25,
+        "the untuned base": lambda: ready(baselines.untuned(base, room)),
+    }
+    if init_model:
+        rivals["the model it began from"] = lambda: ready(zoo.load(init_model))
+    found = measure(ranker, held, settings.eval_limit, rivals)
+    fitted = asdict(calibrated) if calibrated else None
+    return {"data": data, **found, "calibration": fitted}
+
+
+def measure(ranker: TextRanker, held: Sequence[Example], limit: int, rivals: Makers) -> Found:
+    """Measure a ranker on the examples that validation used: `limit` of `held`, 0 = all.
+
+    Rivals are made one after the other and measured on fewer of the same examples; one that fails
+    is named in `failures` with the reason.
+    """
+    # by identity: equal examples may be of two dialogues
+    dialogue = dict(zip(map(id, held), evaluation.dialogue_numbers(held), strict=True))
+    judged, seconds = evaluation.timed(ranker, spread(held, limit or len(held)))
+    groups = [dialogue[id(one.example)] for one in judged]
+    found: Found = {
+        "dev": evaluation.summarise(judged, seconds).as_json()
+        | {
+            "dialogues": len(set(groups)),
+            "hits@1_interval": significance.interval([one.rank == 1 for one in judged], groups),
+            "mrr_interval": significance.interval([1 / one.rank for one in judged], groups),
+        },
+        "rivals": [],
+        "failures": [],
+        **_extremes(judged),
+    }
+    for name, make in rivals.items():
+        try:
+            found["rivals"].append(_against(name, make(), judged, groups))
+        except Exception as error:  # one rival less is no reason to lose the rest of the report
+            found["failures"].append(f"{name}: {type(error).__name__}: {error}")
+    return found
+
+
+def _against(name: str, rival: Scorer, judged: Sequence[Judged], groups: Sequence[int]) -> Found:
+    """A rival's figures, the ranker's on the same examples, and by how much it is better."""
+    cross = isinstance(rival, TextRanker) and rival.is_cross
+    limit = min(len(judged), CROSS_RIVAL_LIMIT if cross else RIVAL_LIMIT)
+    places = [i * len(judged) // limit for i in range(limit)]
+    ours = [judged[i].rank for i in places]
+    theirs = [one.rank for one in evaluation.judge(rival, [judged[i].example for i in places])]
+    some = [groups[i] for i in places]
+    hits = significance.compare([r == 1 for r in theirs], [r == 1 for r in ours], some)
+    mrr = significance.compare([1 / r for r in theirs], [1 / r for r in ours], some)
+    return {
+        "name": name,
+        "examples": limit,
+        "hits@1": hits.a,
+        "mrr": mrr.a,
+        "ours": hits.b,
+        "our_mrr": mrr.b,
+        "better_by": hits.difference,
+        "better_by_interval": [hits.low, hits.high],
+    }
+
+
+def _extremes(judged: Sequence[Judged]) -> Found:
+    """The best and the worst examples, by rank and then by margin; none is in both lists."""
+    ordered = sorted(judged, key=lambda one: (one.rank, -one.margin))
+    worst = ordered[max(len(ordered) - SHOWN, -(-len(ordered) // 2)) :]
+    best = ordered[: min(SHOWN, len(ordered) - len(worst))]
+    return {"best": [*map(_shown, best)], "worst": [*map(_shown, reversed(worst))]}
+
+
+def _shown(one: Judged) -> Found:
+    turns = one.example.context.messages[-TURNS:]
+    return {
+        "turns": [[message.role, message.content] for message in turns],
+        "reply": one.example.reply,
+        "top": one.top,
+        "rank": one.rank,
+        "candidates": one.candidates,
+        "margin": one.margin if math.isfinite(one.margin) else None,
+    }
