@@ -12,6 +12,7 @@ from rejoinder.config import (
     ModelConfig,
     TrainConfig,
     from_mapping,
+    read_overrides,
     read_settings,
     read_toml,
     to_mapping,
@@ -151,3 +152,54 @@ def test_settings_from_toml_that_cannot_be_name_the_line(
 def test_a_toml_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"run\.toml: No such file.*; expected a TOML"):
         read_toml(tmp_path / "run.toml", ["model"])
+
+
+SECTIONS = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
+
+
+def test_overrides_are_values_as_toml_has_them() -> None:
+    words = ["train.lr=3e-5", "model.kind=poly", 'model.base="my base"', "train.betas=[0.5, 0.9]"]
+    words += ["train.shuffle=false", "text.max_context=100", "model.base=my/base=x"]
+    assert read_overrides(words, SECTIONS) == {
+        "lr": 3e-5,
+        "kind": "poly",
+        "betas": (0.5, 0.9),
+        "shuffle": False,
+        "max_context": 100,
+        "base": "my/base=x",
+    }
+    assert read_overrides([], SECTIONS) == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("lr=3e-5", r"'lr=3e-5' sets nothing; expected model\.NAME=VALUE, train\.NAME"),
+        ("train.lr", "sets nothing"),
+        ("other.lr=1", "sets nothing"),
+        ("train.lrr=1", "train.lrr=1: unknown setting 'lrr'. Did you mean 'lr'"),
+        ("train.lr=fast", "train.lr=fast: lr is 'fast'; expected float"),
+        ("train.optimizer=adam", "known: adamw, adamax, sgd"),
+    ],
+)
+def test_overrides_that_cannot_be(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_overrides([word], SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"candidates": "fixed"}, "expected the file with candidates = fixed"),
+        ({"fixed_candidates": "x.txt"}, "expected the file with candidates = fixed"),
+        ({"precision": "fp16", "parallel": "fsdp"}, "fp16 does not go with parallel fsdp"),
+        ({"mine_every": 5}, "expected batch-hard, batch-all or inline"),
+        (
+            {"mine_every": 5, "candidates": "batch-hard", "stream": True},
+            "mine beforehand with rejoinder mine",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**values)

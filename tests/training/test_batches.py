@@ -244,3 +244,88 @@ def test_batches_are_padded_with_the_tokenizers_own_padding(make: Make) -> None:
     assert not mask.all()
     assert set(ids[~mask].tolist()) == {7}
     assert (ids.dtype, mask.dtype) == (torch.int64, torch.bool)
+
+
+KNOWN = ["tea", "dogs", "books", "rain", "snow", "cats", "chess", "music", "bikes"]
+
+
+def counted(data: Listed, batch: Batch) -> list[list[str]]:
+    """The texts that count for each row."""
+    texts = texts_of(data, batch, KNOWN)
+    return [[t for t, real in zip(texts, row, strict=True) if real] for row in batch.real]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("batch", [["tea", "dogs", "books"]] * 3),
+        ("batch-all", [["tea", "dogs", "books", "rain", "cats", "snow"]] * 3),
+        (
+            "batch-hard",
+            [["tea", "dogs", "books", "rain", "cats"], ["tea", "dogs", "books", "snow"]]
+            + [["tea", "dogs", "books"]],
+        ),
+    ],
+)
+def test_lists_beside_the_replies(tokens: Tokens, mode: str, expected: list[list[str]]) -> None:
+    examples = [asked(0, "tea", ["rain", "cats"]), asked(1, "dogs", ["snow"]), asked(2, "books")]
+    data = of(tokens, examples, candidates=mode)
+    batch = shared_batch(data, [0, 1, 2], 0)
+    assert counted(data, batch) == expected
+    assert batch.gold.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("negatives", [0, 2])
+def test_a_fixed_set_and_the_right_reply(tokens: Tokens, negatives: int) -> None:
+    examples = [asked(0, "tea"), asked(1, "rain"), asked(2, ["books", "snow"])]
+    config = TrainConfig(candidates="fixed", fixed_candidates="x", negatives=negatives)
+    fixed = ["rain", "snow", "chess", "music", "bikes"]
+    data = listed(examples, tokens, config, fixed)
+    batch = shared_batch(data, [0, 1, 2], 0)
+    drawn = [text for text in texts_of(data, batch, KNOWN) if text in fixed]
+    rows = counted(data, batch)
+    if not negatives:
+        assert [set(row) for row in rows] == [
+            {"tea", *fixed},
+            set(fixed),
+            {"books", *fixed} - {"snow"},
+        ]
+    else:
+        assert "rain" in drawn  # a reply of the batch is a column
+        assert all(len(row) <= 1 + negatives for row in rows)
+        assert [row[0] for row in rows] == ["tea", "rain", "books"]
+
+
+@pytest.mark.parametrize("mode", ["batch", "inline", "batch-all", "batch-hard"])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_shares_of_processes_make_the_batch(tokens: Tokens, mode: str, count: int) -> None:
+    examples = [
+        asked(i, text, ["rain", f"no {text}"], about="tea rain")
+        for i, text in enumerate(["tea", "dogs", "books", "cats"])
+    ]
+    config = {"candidates": mode, "negatives": 2, "drop_persona": 0.5}
+    data = of(tokens, examples, **config)
+    whole = shared_batch(data, [0, 1, 2, 3], 7)
+    texts = [row[mask].tolist() for row, mask in zip(*whole.candidates, strict=True)]
+    contexts = contexts_of(whole)
+    for number in range(count):
+        own = slice(number, None, count)
+        part = batches.shared_batch(data, examples, 7, own)
+        assert contexts_of(part) == contexts[own]
+        assert [row[m].tolist() for row, m in zip(*part.candidates, strict=True)] == texts[own]
+        assert part.gold.equal(whole.gold[own])
+        assert part.real.equal(whole.real[own])
+
+
+def test_shares_of_a_cross_encoders_batch(tokens: Tokens) -> None:
+    data = of(tokens, TWENTY, negatives=2)
+    chosen = TWENTY[:5]
+    whole = batches.listed_batch(data, chosen, 3)
+    width = whole.real.shape[1]
+    rows = [row[mask].tolist() for row, mask in zip(*whole.candidates, strict=True)]
+    for number in range(2):
+        own = slice(number, None, 2)
+        part = batches.listed_batch(data, chosen, 3, own)
+        expected = [row for i in range(5)[own] for row in rows[i * width : (i + 1) * width]]
+        assert [row[m].tolist() for row, m in zip(*part.candidates, strict=True)] == expected
+        assert part.real.equal(whole.real[own])
