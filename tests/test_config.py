@@ -71,7 +71,7 @@ def test_plain_values_that_cannot_be(values: dict[str, Any], message: str) -> No
         (ModelConfig, {"heads": 0}, "heads is 0; expected at least 1"),
         (ModelConfig, {"lora": -1}, "lora is -1; expected at least 0"),
         (ModelConfig, {"lora_alpha": 0}, "lora_alpha is 0; expected at least 1"),
-        (ModelConfig, {"scale": 0.0}, r"scale is 0\.0; expected more than 0"),
+        (ModelConfig, {"scale": -1.0}, r"scale is -1\.0; expected at least 0"),
         (ModelConfig, {"dropout": 1.0}, r"dropout is 1\.0; expected 0 up to"),
         (TrainConfig, {"schedule": "sine"}, "schedule is 'sine'; known: linear, cosine, inverse"),
         (TrainConfig, {"batch_size": 0}, "batch_size is 0; expected at least 1"),

@@ -24,7 +24,9 @@ DIALOGUES = [
 
 def written(folder: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     file = folder / "talk.parquet"
-    datasets.Dataset.from_list(list(rows)).to_parquet(str(file))
+    keys = dict.fromkeys(key for row in rows for key in row)  # a table has all columns in all rows
+    table = [{key: row.get(key) for key in keys} for row in rows]
+    datasets.Dataset.from_list(table).to_parquet(str(file))
     return file
 
 

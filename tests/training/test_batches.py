@@ -293,7 +293,8 @@ def test_a_fixed_set_and_the_right_reply(tokens: Tokens, negatives: int) -> None
     else:
         assert "rain" in drawn  # a reply of the batch is a column
         assert all(len(row) <= 1 + negatives for row in rows)
-        assert [row[0] for row in rows] == ["tea", "rain", "books"]
+        for row, right in zip(rows, ("tea", "rain", "books"), strict=True):
+            assert right in row
 
 
 @pytest.mark.parametrize("mode", ["batch", "inline", "batch-all", "batch-hard"])
