@@ -127,7 +127,7 @@ class TrainConfig:
     """Candidates of a row: the batch's replies (cross: drawn ones); its own list; the batch's
     replies and all their lists; the batch's replies and its own list; a fixed set."""
     fixed_candidates: str = ""
-    """File of the fixed set; what is drawn is drawn from it, all of it counts if none are."""
+    """File of the fixed set; negatives are drawn from it, 0 = all of it (a cross-encoder: 3)."""
     mine_every: int = 0
     """Optimizer steps between two searches for hard negatives with the model as it is then, which
     become each example's own list; 0 = none."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rejoinder.data import guess, read, to_json
+from rejoinder.data.lines import read_candidates
 from rejoinder.errors import DataError
 from rejoinder.schema import Dialogue, Message
 
@@ -62,3 +63,8 @@ def test_a_file_that_is_cut_off(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(DataError, match="not a whole parquet file"):
         list(read(file))
+
+
+def test_replies_of_it_are_candidates(tmp_path: Path) -> None:
+    file = written(tmp_path, [to_json(dialogue) for dialogue in DIALOGUES])
+    assert list(read_candidates(file)) == ["お茶", "b", "opens"]

@@ -35,7 +35,7 @@ def read_candidates(
 
 def _guess(path: Path) -> str:
     named = recognise(path)
-    return TABLE if is_table(path) else named or LINES
+    return TABLE if named != "parquet" and is_table(path) else named or LINES
 
 
 def _found(path: Path, format: str, bad: list[DataError] | Report | None) -> Iterator[str]:

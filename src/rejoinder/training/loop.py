@@ -120,7 +120,7 @@ def _until_done(run: Run, stepper: Stepper) -> Report | None:
         position.seconds = run.processes.told(before + time.perf_counter() - started)
         last = position.step == run.steps or _late(run)
         if position.step % config.log_every == 0 or last:
-            _report_progress(run, losses, stepper.rate.at(position.step - 1))
+            _report_progress(run, losses, stepper)
             losses = []
         if run.dev and (last or _validation_due(run)):
             best = _validate(run, stepper) or best
@@ -227,8 +227,9 @@ def _save_best(run: Run, report: Report | None) -> None:
     checkpoint.save(run.ranker, run.out / "best", card=card, training=training, write=write)
 
 
-def _report_progress(run: Run, losses: list[float], rate: float) -> None:
+def _report_progress(run: Run, losses: list[float], stepper: Stepper) -> None:
     position = run.position
+    rate = stepper.rate.at(position.step - 1)
     rows = run.config.batch_size * run.config.update_every
     done = position.step * rows
     speed = done / max(position.seconds, 1e-9)
@@ -245,6 +246,7 @@ def _report_progress(run: Run, losses: list[float], rate: float) -> None:
         "of": run.steps,
         "loss": mean,
         "lr": rate,
+        "negatives": stepper.negatives,
         "examples_per_second": speed,
         "seconds": position.seconds,
         "memory": peak_memory(),

@@ -17,7 +17,6 @@ from rejoinder.errors import DataError
 from rejoinder.files import write_bytes, write_text
 from rejoinder.reliability import Bin
 from rejoinder.runs import Recorded, Row, changed, read_run
-from rejoinder.training.batches import NEGATIVES
 from rejoinder.training.card import KINDS, confidence_lines
 from rejoinder.training.markdown import cell, code, table
 
@@ -142,17 +141,9 @@ def _versions(origin: Row) -> list[str]:
 
 
 def _negatives(run: Recorded) -> str:
-    """How many candidates a context is told from, as the settings say."""
-    settings, drawn = run.settings, run.settings["negatives"]
-    inline = settings["candidates"] == "inline"
-    if settings["kind"] == "cross":
-        own = f"{drawn} of its own list" if drawn else "all of its own list"
-        return f"{own} for each example" if inline else f"{drawn or NEGATIVES} for each example"
-    size = min(settings["batch_size"], run.origin.get("examples") or settings["batch_size"])
-    if inline:
-        return f"each example's own list; up to {size - 1} of its batch where it has none"
-    more = f", and {drawn} drawn for the batch" if drawn else ""
-    return f"up to {size - 1} for each example, the other replies of its batch{more}"
+    """How many candidates a context is told from, as was counted in the first batch."""
+    counted = next((row["negatives"] for row in run.steps if row.get("negatives")), None)
+    return "not counted" if counted is None else f"{counted:.1f} for each example, on average"
 
 
 def _throughput(run: Recorded) -> str:

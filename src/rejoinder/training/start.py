@@ -75,6 +75,12 @@ def train(
     ranker = _ranker(model, settings, style, init_model, given, say).to(device)
     if init_model:
         _check_inherited(init_model, ranker, model, style, given)
+    if ranker.is_cross and settings.mine_every and not settings.mine_draw:
+        raise ConfigError(
+            "mine_every asks a cross-encoder for the scores of all replies of the data, which takes "
+            "days; give --mine-draw 24 to search among so many random ones, or mine beforehand with "
+            "rejoinder mine and a bi- or poly-encoder"
+        )
     source = _source(data, reading, ranker.tokens, settings)
     origin = {
         "command": command,

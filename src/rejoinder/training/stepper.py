@@ -36,7 +36,7 @@ class Stepper:
     scaler: torch.amp.GradScaler = field(init=False)  # keeps small gradients alive in fp16
     budget: int = field(init=False)  # tokens encoded at once; less where memory ran out
     told: bool = False  # that batches are encoded in parts
-    counted: bool = False  # whether the negatives of an example were told
+    negatives: float | None = None  # of an example, on average in the first batch
 
     def __post_init__(self) -> None:
         config = self.data.config
@@ -139,11 +139,10 @@ class Stepper:
         )
 
     def _tell_negatives(self, batch: Batch) -> None:
-        if self.counted or not len(batch.gold):
+        if self.negatives is not None or not len(batch.gold):
             return
-        self.counted = True
-        count = batch.real.sum(1).double().mean().item() - 1
-        self.say(f"{count:.1f} negatives per example in the first batch\n")
+        self.negatives = batch.real.sum(1).double().mean().item() - 1
+        self.say(f"{self.negatives:.1f} negatives per example in the first batch\n")
 
 
 def clip(parameters: list[torch.nn.Parameter], limit: float, processes: Processes = ALONE) -> None:
