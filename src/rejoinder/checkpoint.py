@@ -166,7 +166,9 @@ def initialise(
         if config.kind != "cross" and old.kind == "cross":
             here = {"encoder": "context_encoder"}
         new = f"{here.get(tower, tower)}.{rest}" if rest else tower
-        if new in target:
+        own_shape = ".lora_" not in new and not new.split(".")[0].endswith("encoder")
+        fits = new in target and (weight.shape == target[new].shape or not own_shape)
+        if fits and not (new == "scale.log" and "scale" in given):
             taken[new] = weight
         else:
             left.append(tower if tower == "candidate_encoder" else name)
@@ -328,10 +330,15 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
         ) from None
 
 
+# Settings of a ranker that no score depends on.
+ONLY_LEARNING = ("dropout", "attention_dropout", "activation_dropout", "freeze_embeddings")
+
+
 def fingerprint(weights: Mapping[str, Tensor], config: ModelConfig, style: TextFormat) -> str:
     """A hash of all that scores depend on; an index of another one is stale."""
     digest = hashlib.sha256()
-    digest.update(json.dumps([to_mapping(config), asdict(style)], sort_keys=True).encode())
+    shape = {name: x for name, x in to_mapping(config).items() if name not in ONLY_LEARNING}
+    digest.update(json.dumps([shape, asdict(style)], sort_keys=True).encode())
     for name in sorted(weights):
         digest.update(name.encode())
         flat = weights[name].reshape(-1)  # a lone number has no axis to be viewed as bytes

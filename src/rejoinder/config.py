@@ -116,7 +116,7 @@ class TrainConfig:
     max_time: float = 0.0
     """Minutes of training, over all resumed parts; 0 = no limit."""
     batch_size: int = 64
-    """Contexts per optimizer step; each reply is a candidate for all of them."""
+    """Contexts of a batch, over all processes; each reply is a candidate for all of them."""
     update_every: int = 1
     """Batches whose gradients are summed up before a step."""
     max_tokens: int = 8192

@@ -175,12 +175,12 @@ def _log(file: Path) -> tuple[list[Row], int]:
     """
     if not file.exists():
         return [], 0
-    rows: dict[tuple[int, bool], Row] = {}
+    rows: dict[tuple[int, bool, bool], Row] = {}
     unread = 0
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-            rows[int(row["step"]), "dev" in row] = row
+            rows[int(row["step"]), "mined" in row, "dev" in row] = row
         except (ValueError, TypeError, KeyError, OverflowError):
             unread += 1
     return [rows[key] for key in sorted(rows)], unread

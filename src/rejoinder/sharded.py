@@ -13,15 +13,20 @@ from typing import Any
 from torch import Tensor, nn
 
 
-def shard(encoders: Iterable[nn.Module]) -> None:
+def shard(encoders: Iterable[nn.Module], device: str) -> None:
     """Cut the weights of some encoders into pieces, layer by layer, in place."""
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    mesh = init_device_mesh(device.partition(":")[0], (dist.get_world_size(),))
     for encoder in encoders:
-        for layers in [m for m in encoder.modules() if isinstance(m, nn.ModuleList)]:
+        lists = [m for m in encoder.modules() if isinstance(m, nn.ModuleList)]
+        for layers in reversed(lists):  # inner ones before those that they are in
             for layer in layers:
-                fully_shard(layer)
-        fully_shard(encoder)
+                if not isinstance(layer, nn.ModuleList):
+                    fully_shard(layer, mesh=mesh)
+        fully_shard(encoder, mesh=mesh)
 
 
 @contextmanager

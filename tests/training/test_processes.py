@@ -24,7 +24,8 @@ TRAINING = {
     "bi": ["bi"],
     "bi-cached": ["bi", "--max-tokens", "60"],
     "poly-adapters": ["poly", "--poly", "codes", "--lora", "4", "--max-tokens", "100"],
-    "cross": ["cross"],
+    "poly-fewer-rows-than-processes": ["poly", "--batch-size", "5"],  # the last batch has one
+    "cross": ["cross", "--batch-size", "5"],
     "cross-cached": ["cross", "--max-tokens", "100"],
     "bi-two-towers-hard": ["bi", "--towers", "separate", "--candidates", "batch-hard"],
 }
@@ -112,7 +113,9 @@ def trained(count: int, options: Sequence[str], talk: Path, base: Path, out: Pat
     kind, *more = options
     command = ["-m", "rejoinder", "train", kind, "--data", str(talk), "--dev", str(talk)]
     command += ["--base", str(base), "--out", str(out), "--max-steps", str(STEPS), *more]
-    command += ["--batch-size", "7", "--precision", "fp32", "--log-every", "1", "--lr", "3e-3"]
+    if "--batch-size" not in more:
+        command += ["--batch-size", "7"]
+    command += ["--precision", "fp32", "--log-every", "1", "--lr", "3e-3"]
     command += ["--warmup", "3", "--eval-every", "10", "--max-context", "40", "--max-reply", "12"]
     if "--lora" not in more:
         command += ["--lora", "0"]

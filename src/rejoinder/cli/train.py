@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import re
 import shlex
 from pathlib import Path
@@ -94,7 +95,8 @@ def train(
         say=note,
         **values,
     )
-    print(folder)
+    if os.environ.get("RANK", "0") == "0":  # of several processes one talks
+        print(folder)
 
 
 @app.command

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NO_DROPOUT = Dropout()
+STATES_DROPOUT = (
+    *("hidden_dropout_prob", "hidden_dropout", "dropout", "embedding_dropout", "mlp_dropout"),
+)
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -118,11 +121,11 @@ def _load_any(base: Base, dropout: Dropout) -> PreTrainedModel:
 
     config = _loaded(base, AutoConfig.from_pretrained)
     for name, rate in {
-        **dict.fromkeys(("hidden_dropout_prob", "dropout"), dropout.states),
+        **dict.fromkeys(STATES_DROPOUT, dropout.states),
         **dict.fromkeys(("attention_probs_dropout_prob", "attention_dropout"), dropout.attention),
         "activation_dropout": dropout.activation,
     }.items():
-        if isinstance(getattr(config, name, None), float):
+        if isinstance(getattr(config, name, None), (int, float)):
             setattr(config, name, rate)
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()

@@ -11,7 +11,7 @@ Paper: Humeau et al. 2020, "Poly-encoders", arXiv:1905.01969.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,14 +42,6 @@ class Encoded(NamedTuple):
 
     vectors: Tensor
     mask: Tensor
-
-
-class Ranker(Protocol):
-    """What training, indexing and evaluation need of a ranker."""
-
-    def encode_context(self, ids: Tensor, mask: Tensor) -> Encoded: ...
-    def encode_candidates(self, ids: Tensor, mask: Tensor) -> Encoded: ...
-    def score(self, context: Encoded, candidates: Encoded) -> Tensor: ...
 
 
 class Scale(nn.Module):

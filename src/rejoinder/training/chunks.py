@@ -133,10 +133,10 @@ def _loss(scores: Tensor, batch: Batch, rows: list[int], weight: float) -> Tenso
 
 
 def _part(side: tuple[Tensor, Tensor], rows: list[int]) -> tuple[Tensor, Tensor]:
-    """Some rows; a lone token, where there are none to encode."""
+    """Some rows; where there are none, two tokens, so that all weights have a part in the loss."""
     ids, mask = side
     if not rows:
-        return ids.new_zeros(1, 1), mask.new_ones(1, 1)
+        return ids.new_zeros(1, 2), mask.new_ones(1, 2)
     return _trimmed(ids[rows], mask[rows])
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from rejoinder import checkpoint
-from rejoinder.config import TrainConfig, to_mapping
+from rejoinder.config import ModelConfig, TrainConfig, to_mapping
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.files import check_replaceable, recover, write_text
 from rejoinder.ranker import TextRanker
+from rejoinder.text import TextFormat
 from rejoinder.training.resume import STATE_FILES
 
 # What changes how a run is run, but no step of it.
@@ -33,7 +34,7 @@ def claim(out: Path, ranker: TextRanker, config: TrainConfig, origin: Mapping[st
             "model": to_mapping(ranker.config),
             "train": to_mapping(config),
             "text": to_mapping(ranker.tokens.style),
-            **{name: origin.get(name) for name in ("data", "dev", "init_model")},
+            **{name: origin.get(name) for name in ("data", "examples", "dev", "init_model")},
         },
         indent=2,
     )
@@ -41,21 +42,30 @@ def claim(out: Path, ranker: TextRanker, config: TrainConfig, origin: Mapping[st
     if file.is_file():
         for part in ("best", "last"):
             recover(out / part)  # from a process that was killed while it saved
-    if file.is_file() and _comparable(_read_settings(file)) != _comparable(json.loads(settings)):
+    if file.is_file() and not _same(_read_settings(file), json.loads(settings)):
         raise ConfigError(
-            f"{out} holds a run with other settings ({file}); resume it with the same command, "
-            "or choose another --out"
+            f"{out} holds a run with other settings or data ({file}); resume it with the same "
+            "command, or choose another --out"
         )
     check_replaceable(out / "best", checkpoint.FILES)  # now, not at the first validation
     check_replaceable(out / "last", STATE_FILES)
     write_text(file, settings + "\n")
 
 
-def _comparable(settings: object) -> object:
-    if isinstance(settings, dict) and isinstance(settings.get("train"), dict):
-        train = {name: value for name, value in settings["train"].items() if name not in FREE}
-        return settings | {"train": train}
-    return settings
+def _same(one: Any, two: Any) -> bool:
+    """Whether two runs are one; what an older version had no setting for is as it is by default."""
+    kinds = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
+    try:
+        for section, kind in kinds.items():
+            usual = to_mapping(kind())
+            a, b = (usual | settings[section] for settings in (one, two))
+            if any(a[name] != b[name] for name in {**a, **b} if name not in FREE):
+                return False
+        counted = {settings.get("examples") for settings in (one, two)} - {None}
+        names = ("data", "dev", "init_model")
+        return len(counted) <= 1 and all(one.get(name) == two.get(name) for name in names)
+    except (TypeError, KeyError, AttributeError):
+        return False
 
 
 def _read_settings(file: Path) -> object:

@@ -28,6 +28,7 @@ from rejoinder.training.processes import ALONE, Processes
 from rejoinder.training.resume import Position, load_hard, load_state, save_state
 from rejoinder.training.source import Listed, Source, steps_in
 from rejoinder.training.stepper import Stepper
+from rejoinder.training.writers import Writer
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Run:
     out: Path
     card: Callable[[Report | None], str]
     origin: dict[str, Any]  # command, data, versions: saved with the checkpoint
-    writer: Any = None  # a TensorBoard SummaryWriter
+    writer: Writer | None = None
     processes: Processes = ALONE
     stream: TextIO | None = field(default_factory=lambda: sys.stderr)
     position: Position = field(default_factory=Position)
@@ -63,7 +64,7 @@ def train(
     *,
     card: Callable[[Report | None], str] = lambda _: "",
     origin: dict[str, Any] | None = None,
-    writer: Any = None,
+    writer: Writer | None = None,
     processes: Processes = ALONE,
 ) -> Report | None:
     """Train until the steps are done; go on where an earlier run in `out` stopped.
@@ -98,11 +99,12 @@ def _go(run: Run) -> Report | None:
         if isinstance(run.data, Listed) and table is not None:
             run.data.hard[:] = hard.from_tensor(table)
         _say(run, f"resumed at step {run.position.step} of {run.steps}\n")
+    resumed = run.position.step
     try:
         best = _until_done(run, stepper)
     finally:
         _say(run, "\n")  # ends the line of progress, also where an error follows
-    if not run.dev:
+    if not run.dev and (run.position.step > resumed or not (run.out / "best").is_dir()):
         _save_best(run, None)
     return best
 
@@ -186,7 +188,9 @@ def _validation_due(run: Run) -> bool:
 def _validate(run: Run, stepper: Stepper) -> Report | None:
     """Measure on dev; the report if it is the best so far, which is then saved."""
     report = _measured(run)
-    stepper.rate.validated(1 - report.mrr)
+    counts = run.position.step == run.steps or _validation_due(run)  # not if time is up
+    if counts:
+        stepper.rate.validated(1 - report.mrr)
     run.position.validated = run.position.seconds
     _log(run, {"step": run.position.step, "dev": report.as_json()})
     if run.writer:
@@ -195,7 +199,7 @@ def _validate(run: Run, stepper: Stepper) -> Report | None:
     value = float(report.as_json()[run.config.metric])
     value = -value if run.config.metric == "mean_rank" else value  # the lower the better
     if run.position.best is not None and value <= run.position.best:
-        run.position.waited += 1
+        run.position.waited += counts
         return None
     run.position.best, run.position.waited = value, 0
     _save_best(run, report)

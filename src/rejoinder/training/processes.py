@@ -101,13 +101,20 @@ def join(device: str) -> tuple[Processes, str]:
         return ALONE, device
     from accelerate import PartialState
 
+    cuda = device.startswith("cuda")
+    backend = {"backend": "cuda:nccl,cpu:gloo"} if cuda else {}  # small numbers stay on the CPU
     try:
-        state = PartialState(cpu=not device.startswith("cuda"))
+        state = PartialState(cpu=not cuda, **backend)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"the processes cannot join ({str(error)[:160]}); start them all with torchrun "
             "--nproc-per-node N -m rejoinder train ..., on every machine with the same --nnodes, "
             "--rdzv-id and --rdzv-endpoint"
         ) from None
-    here = f"cuda:{state.local_process_index}" if device == "cuda" else device
+    if state.num_processes != int(os.environ["WORLD_SIZE"]):
+        raise ConfigError(
+            f"{state.num_processes} processes came together of WORLD_SIZE "
+            f"{os.environ['WORLD_SIZE']}; start them with torchrun, which tells each of the others"
+        )
+    here = f"cuda:{state.local_process_index}" if cuda else device
     return Processes(state.process_index, state.num_processes), here

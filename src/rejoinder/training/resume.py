@@ -108,8 +108,8 @@ def _position(values: dict[str, Any]) -> Position:
         step=int(values["step"]),
         seconds=float(values["seconds"]),
         best=None if values["best"] is None else float(values["best"]),
-        waited=int(values["waited"]),
-        validated=float(values["validated"]),
+        waited=int(values.get("waited", 0)),
+        validated=float(values.get("validated", 0.0)),
         rate=numbers("rate"),
         scaler=numbers("scaler"),
     )

@@ -59,7 +59,7 @@ def train(
     it may be of another kind. Settings named in `given` were asked for; a ConfigError says which
     of them that checkpoint contradicts. With `skip_bad` a bad line is said and left out. `curves`
     names where scalars go beside the log; with `report` the run's report is written at the end.
-    Returns the dev report of the best checkpoint, None without `dev`.
+    Returns the dev report of the best checkpoint, None without `dev` or where nothing better came.
     """
     told: set[str] = set()
 
@@ -75,12 +75,7 @@ def train(
     ranker = _ranker(model, settings, style, init_model, given, say).to(device)
     if init_model:
         _check_inherited(init_model, ranker, model, style, given)
-    if ranker.is_cross and settings.mine_every and not settings.mine_draw:
-        raise ConfigError(
-            "mine_every asks a cross-encoder for the scores of all replies of the data, which takes "
-            "days; give --mine-draw 24 to search among so many random ones, or mine beforehand with "
-            "rejoinder mine and a bi- or poly-encoder"
-        )
+    _check_kind(ranker, settings)
     source = _source(data, reading, ranker.tokens, settings)
     origin = {
         "command": command,
@@ -93,7 +88,7 @@ def train(
     }
     say(f"{source.count} examples to learn, {len(held)} to validate on")
     if settings.parallel == "fsdp" and processes.count > 1:
-        shard(tower.model for tower in towers(ranker.module).values())
+        shard((tower.model for tower in towers(ranker.module).values()), device)
     writer = open_writer(curves, out, origin, say) if processes.first else None
     with closing(writer) if writer else nullcontext():
         best = loop.train(
@@ -112,6 +107,23 @@ def train(
     if report:
         _report(out, held, dev, settings, fitted, init_model, device, say)
     return best
+
+
+def _check_kind(ranker: TextRanker, settings: TrainConfig) -> None:
+    """Raise ConfigError for settings of the training that this ranker cannot follow."""
+    if ranker.is_cross and settings.mine_every and not settings.mine_draw:
+        raise ConfigError(
+            "mine_every asks a cross-encoder for the scores of all replies of the data, which "
+            "takes days; give --mine-draw 24 to search among so many random ones, or mine "
+            "beforehand with rejoinder mine and a bi- or poly-encoder"
+        )
+    if ranker.is_cross and settings.candidates == "batch-all":
+        raise ConfigError(
+            "candidates batch-all shares lists between rows, but a cross-encoder reads every pair "
+            "anew; take batch-hard or inline"
+        )
+    if ranker.config.share_embeddings and settings.parallel == "fsdp":
+        raise ConfigError("share_embeddings does not go with parallel fsdp; take ddp")
 
 
 def _source(
@@ -285,6 +297,5 @@ def dev_examples(path: Path, dialogues: Iterable[Dialogue], settings: TrainConfi
 
 def freeze_embeddings(ranker: TextRanker) -> None:
     """Keep the word vectors as the base has them."""
-    for name, parameter in ranker.module.named_parameters():
-        if "embeddings" in name:
-            parameter.requires_grad_(False)
+    for tower in towers(ranker.module).values():
+        tower.model.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]

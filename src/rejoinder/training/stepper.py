@@ -45,6 +45,7 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(
             self.ranker.device.type, enabled=config.precision == "fp16"
         )
+        self.scaler.scale(torch.zeros((), device=self.ranker.device))  # makes its state
         self.budget = config.max_tokens
 
     @property
@@ -81,7 +82,9 @@ class Stepper:
         if position.rate:
             self.rate.restore(position.rate)
         if position.scaler:
-            self.scaler.load_state_dict(position.scaler)
+            whole = ("growth_interval", "_growth_tracker")
+            kept = {n: int(x) if n in whole else x for n, x in position.scaler.items()}
+            self.scaler.load_state_dict(kept)
 
     def _gradients_in_memory(self, number: int) -> float:
         """Gradients of the step; where memory runs out, again with half as many tokens at once."""
