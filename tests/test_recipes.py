@@ -87,7 +87,7 @@ def known() -> set[str]:
 def ours(text: str) -> set[str]:
     """Names of the options of `rejoinder train` in a text: ParlAI's column does not count."""
     text = re.sub(r"^\| `--[^|]*\|", "|", text, flags=re.MULTILINE)
-    text = re.sub(r"`rejoinder (?!train)[^`]*`", "", text)
+    text = re.sub(r"`(rejoinder (?!train)|torchrun )[^`]*`", "", text)
     return {name.replace("-", "_") for name in re.findall(r"(?<![\w-])--([a-z][a-z-]*)", text)}
 
 

@@ -203,7 +203,6 @@ SETUPS = {
     "a full disk while training": Setup(
         disk=10_000, changes=("run/settings.json", "run/log.jsonl")
     ),
-    "a full disk while the best checkpoint is saved again": Setup(before=TRAIN, disk=10_000),
     "a line to rank without candidates": Setup(typed=USER_ONLY.encode()),
     "a line to rank that is not JSON": Setup(prepare=write("lines.jsonl", "\nhello\n")),
     "bytes to rank that are no text": Setup(typed=b'{"messages": "gr\xfc\xdf dich"}\n'),

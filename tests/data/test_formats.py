@@ -112,7 +112,7 @@ def test_a_missing_file_is_named_at_once(tmp_path: Path, use: Use) -> None:
         use(tmp_path / "no")
 
 
-@pytest.mark.parametrize("format", sorted(READERS))
+@pytest.mark.parametrize("format", sorted(set(READERS) - {"parquet"}))
 def test_a_file_of_blank_lines_is_no_data(tmp_path: Path, format: str) -> None:
     (tmp_path / "a").write_text("\n \n\n")
     with pytest.raises(DataError, match=r"a: no dialogue in it|a:4: .*got 'the end"):
@@ -128,7 +128,7 @@ def test_every_reader_gives_the_same_dialogue_for_the_same_talk(tmp_path: Path) 
         "parlai-fields": "text:hi\tlabels:yo",
         "tsv": "hi\tyo",
     }
-    assert texts.keys() == READERS.keys()
+    assert texts.keys() == READERS.keys() - {"parquet"}  # test_parquet.py
     for format, text in texts.items():
         (tmp_path / "a").write_text(text)
         found = list(read(tmp_path / "a"))

@@ -162,12 +162,16 @@ def test_bi_is_the_scaled_cosine_of_pooled_states(make: Make, texts: Texts, pool
 
 
 @torch.inference_mode()
-def test_raw_vectors_are_neither_shortened_nor_scaled(make: Make, texts: Texts) -> None:
-    module = cast("BiEncoder", make(kind="bi", normalise=False, scale=20.0).module)
+@pytest.mark.parametrize(("scale", "factor"), [(0.0, 1.0), (0.25, 0.25)])
+def test_raw_vectors_are_scaled_as_asked_only(
+    make: Make, texts: Texts, scale: float, factor: float
+) -> None:
+    module = cast("BiEncoder", make(kind="bi", normalise=False, scale=scale).module)
     left, right = padded(texts[0]), padded(texts[1])
     a = pool(module.context_encoder(*left), left[1], "mean")
     b = pool(module.candidate_encoder(*right), right[1], "mean")
-    close(module.score(module.encode_context(*left), module.encode_candidates(*right)), a @ b.T)
+    scores = module.score(module.encode_context(*left), module.encode_candidates(*right))
+    close(scores, factor * (a @ b.T))
     assert not list(module.scale.parameters())
 
 

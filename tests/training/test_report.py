@@ -95,7 +95,7 @@ def test_training_ends_with_a_report(trained: Path) -> None:
         "finished: 7 of 7 steps in ",
         "| started from | first |",
         "| data | talks.jsonl, 56 examples |",
-        "| negatives | up to 7 for each example, the other replies of its batch |",
+        "| negatives | 7.0 for each example, on average |",
         " examples/s, validations included; while training ",
         " MiB of the process |",
         r"| command | `rejoinder train poly \| tee log` |",

@@ -23,7 +23,7 @@ def candidates_suggest(
     *,
     out: Path,
     model: str = "persona-poly",
-    likeness: float = 0.96,
+    likeness: float = 0.97,
     least: PositiveInt = 1,
     most: PositiveInt | None = None,
     block: Path | None = None,

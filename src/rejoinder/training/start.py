@@ -33,6 +33,7 @@ from rejoinder.training.stream import stream
 from rejoinder.training.writers import Curves, open_writer
 
 Say = Callable[[str], None]
+Read = Callable[[Path], Iterator[Dialogue]]
 
 
 def train(
@@ -61,16 +62,7 @@ def train(
     names where scalars go beside the log; with `report` the run's report is written at the end.
     Returns the dev report of the best checkpoint, None without `dev` or where nothing better came.
     """
-    told: set[str] = set()
-
-    def left_out(error: DataError) -> None:
-        if str(error) not in told:  # a stream is read again and again
-            told.add(str(error))
-            say(f"left out: {error}")
-
-    def reading(path: Path) -> Iterator[Dialogue]:
-        return read(path, bad=left_out if skip_bad else None)
-
+    reading = _reader(say if skip_bad else None)
     held = dev_examples(dev, reading(dev), settings) if dev else []
     ranker = _ranker(model, settings, style, init_model, given, say).to(device)
     if init_model:
@@ -109,6 +101,18 @@ def train(
     return best
 
 
+def _reader(say: Say | None) -> Read:
+    """How files are read: with `say`, every bad line is said once and left out."""
+    told: set[str] = set()
+
+    def left_out(error: DataError) -> None:
+        if say and str(error) not in told:  # a stream is read again and again
+            told.add(str(error))
+            say(f"left out: {error}")
+
+    return lambda path: read(path, bad=left_out if say else None)
+
+
 def _check_kind(ranker: TextRanker, settings: TrainConfig) -> None:
     """Raise ConfigError for settings of the training that this ranker cannot follow."""
     if ranker.is_cross and settings.mine_every and not settings.mine_draw:
@@ -128,7 +132,7 @@ def _check_kind(ranker: TextRanker, settings: TrainConfig) -> None:
 
 def _source(
     files: Sequence[Path],
-    reading: Callable[[Path], Iterator[Dialogue]],
+    reading: Read,
     tokens: Tokens,
     settings: TrainConfig,
 ) -> Source:
