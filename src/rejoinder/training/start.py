@@ -65,8 +65,6 @@ def train(
     reading = _reader(say if skip_bad else None)
     held = dev_examples(dev, reading(dev), settings) if dev else []
     ranker = _ranker(model, settings, style, init_model, given, say).to(device)
-    if init_model:
-        _check_inherited(init_model, ranker, model, style, given)
     _check_kind(ranker, settings)
     source = _source(data, reading, ranker.tokens, settings)
     origin = {
@@ -79,8 +77,7 @@ def train(
         **_versions(),
     }
     say(f"{source.count} examples to learn, {len(held)} to validate on")
-    if settings.parallel == "fsdp" and processes.count > 1:
-        shard((tower.model for tower in towers(ranker.module).values()), device)
+    _shard(ranker, settings, processes)
     writer = open_writer(curves, out, origin, say) if processes.first else None
     with closing(writer) if writer else nullcontext():
         best = loop.train(
@@ -111,6 +108,12 @@ def _reader(say: Say | None) -> Read:
             say(f"left out: {error}")
 
     return lambda path: read(path, bad=left_out if say else None)
+
+
+def _shard(ranker: TextRanker, settings: TrainConfig, processes: Processes) -> None:
+    if settings.parallel == "fsdp" and processes.count > 1:
+        encoders = (tower.model for tower in towers(ranker.module).values())
+        shard(encoders, ranker.device.type)
 
 
 def _check_kind(ranker: TextRanker, settings: TrainConfig) -> None:
@@ -190,6 +193,7 @@ def _ranker(
             say(f"fresh weights, not in {init_model}: {', '.join(fresh)}")
         if left:
             say(f"left behind, no use for a {model.kind}: {', '.join(left)} of {init_model}")
+        _check_inherited(init_model, ranker, model, style, given)
     if model.freeze_embeddings:
         freeze_embeddings(ranker)
     return ranker
