@@ -88,7 +88,7 @@ def recover(target: Path) -> None:
     Only for a folder that nobody else is writing now.
     """
     for file in target.glob(".*"):
-        if re.fullmatch(r"\..+\.[a-z0-9_]{8}", file.name):  # of write_bytes
+        if re.fullmatch(r"\.(config\.json|README\.md)\.[a-z0-9_]{8}", file.name):  # of write_bytes
             file.unlink(missing_ok=True)
     ours = re.compile(rf"\.{re.escape(target.name)}\.(old\.)?[a-z0-9_]{{8}}")  # of mkdtemp
     left = [f for f in target.parent.glob(f".{target.name}.*") if ours.fullmatch(f.name)]

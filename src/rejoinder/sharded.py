@@ -36,10 +36,12 @@ def put_together(module: nn.Module) -> Iterator[None]:
     for piece in pieces:
         piece.unshard()
         piece.set_reshard_after_forward(False)
-    yield
-    for piece in pieces:
-        piece.set_reshard_after_forward(True)
-        piece.reshard()
+    try:
+        yield
+    finally:
+        for piece in pieces:
+            piece.set_reshard_after_forward(True)
+            piece.reshard()
 
 
 def is_piece(tensor: Tensor) -> bool:

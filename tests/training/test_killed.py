@@ -19,9 +19,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from rejoinder.data import write_jsonl
-from rejoinder.schema import Dialogue, Message
-
 pytestmark = pytest.mark.slow
 
 KINDS = {
@@ -53,28 +50,6 @@ setattr(found, name, ambushed)
 from rejoinder.cli import main
 main(arguments)
 """
-
-
-@pytest.fixture(scope="module")
-def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """26 examples: an epoch of batches of 5 ends in a small one."""
-    things = ["tea", "coffee", "dogs", "cats", "music", "trains", "books", "chess"]
-    things += ["rain", "snow", "cheese", "apples", "films"]
-    dialogues = [
-        Dialogue(
-            (
-                Message("user", f"hello , do you like {thing} ?"),
-                Message("assistant", f"i like {thing} .", ("yes .", f"i like {other} .")),
-                Message("user", "tell me more about that , please ."),
-                Message("assistant", f"my brother likes {thing} too .", (f"i like {other} .",)),
-            ),
-            (f"i love {thing} very much .",),
-        )
-        for thing, other in zip(things, things[1:] + things[:1], strict=True)
-    ]
-    file = tmp_path_factory.mktemp("talk") / "talk.jsonl"
-    write_jsonl(dialogues, file)
-    return file
 
 
 def command(name: str, talk: Path, base: Path, out: Path) -> list[str]:

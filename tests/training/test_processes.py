@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from rejoinder.data import write_jsonl
-from rejoinder.schema import Dialogue, Message
 from rejoinder.training.processes import ALONE, Processes, join
 
 STEPS = 20
@@ -85,28 +83,6 @@ def launch(count: int, arguments: Sequence[str], folder: Path) -> str:
 def test_what_is_exchanged_comes_together(tmp_path: Path, count: int) -> None:
     (tmp_path / "exchange.py").write_text(EXCHANGE)
     assert launch(count, ["exchange.py"], tmp_path).count("all well") == count
-
-
-@pytest.fixture(scope="module")
-def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Dialogues with candidates; neither batches nor processes divide their number."""
-    things = ["tea", "coffee", "dogs", "cats", "music", "trains", "books", "chess"]
-    things += ["rain", "snow", "cheese", "apples", "films"]
-    dialogues = [
-        Dialogue(
-            (
-                Message("user", f"hello , do you like {thing} ?"),
-                Message("assistant", f"i like {thing} .", (f"i like {other} .", "yes .")),
-                Message("user", "tell me more " * (number % 4)),
-                Message("assistant", f"my brother likes {thing} too .", ("no .", f"{other} ?")),
-            ),
-            (f"i love {thing} very much .",),
-        )
-        for number, (thing, other) in enumerate(zip(things, things[1:] + things[:1], strict=True))
-    ]
-    file = tmp_path_factory.mktemp("talk") / "talk.jsonl"
-    write_jsonl(dialogues, file)
-    return file
 
 
 def trained(count: int, options: Sequence[str], talk: Path, base: Path, out: Path) -> Path:

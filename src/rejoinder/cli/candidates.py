@@ -49,7 +49,7 @@ def candidates_suggest(
     block
         A file of words or /regular expressions/, one a line, that no reply may match.
     format
-        jsonl, parlai, parlai-fields, json, csv or tsv; guessed from the content if not given.
+        jsonl, parlai, parlai-fields, json, csv, tsv or parquet; guessed if not given.
     skip_bad
         Leave bad lines out and report them, instead of stopping at the first.
     json

@@ -30,7 +30,7 @@ def data_check(
     Parameters
     ----------
     format
-        jsonl, parlai, parlai-fields, json, csv or tsv; guessed from the content if not given.
+        jsonl, parlai, parlai-fields, json, csv, tsv or parquet; guessed if not given.
     max_context
         Tokens a model would read; longer contexts are counted as cut.
     """

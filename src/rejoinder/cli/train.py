@@ -69,9 +69,8 @@ def train(
 
     sections = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
     values = {} if config is None else read_settings(config, sections)
-    words = [
-        str(path) for path in data if OVERRIDE.match(str(path))
-    ]  # --data takes all that follow
+    # --data takes all words that follow it, these too
+    words = [str(path) for path in data if OVERRIDE.match(str(path))]
     data = [path for path in data if str(path) not in words]
     values |= read_overrides([*overrides, *words], sections)
     for part in (model, settings, style):

@@ -21,7 +21,7 @@ from rejoinder.ranker import TextRanker
 from rejoinder.text import TextFormat
 from rejoinder.training.resume import STATE_FILES
 
-# What changes how a run is run, but no step of it.
+# What changes how a run is run, but nothing that it learns, save rounding and the draws of dropout.
 FREE = ("max_time", "max_tokens", "parallel", "log_every")
 
 
