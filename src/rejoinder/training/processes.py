@@ -8,6 +8,7 @@ of them together, and every row has all candidates of it.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,8 @@ def join(device: str) -> tuple[Processes, str]:
 
     cuda = device.startswith("cuda")
     backend = {"backend": "cuda:nccl,cpu:gloo"} if cuda else {}  # small numbers stay on the CPU
+    if not dist.is_initialized():
+        atexit.register(_part)  # threads of gloo that outlive Python abort the process now and then
     try:
         state = PartialState(cpu=not cuda, **backend)
     except (RuntimeError, ValueError) as error:
@@ -118,3 +121,9 @@ def join(device: str) -> tuple[Processes, str]:
         )
     here = f"cuda:{state.local_process_index}" if cuda else device
     return Processes(state.process_index, state.num_processes), here
+
+
+def _part() -> None:
+    """Leave the others, once this process has nothing more to exchange."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
