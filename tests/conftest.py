@@ -59,6 +59,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "poly-separate-lora": {"kind": "poly", "poly": "codes", "towers": "separate", "lora": 4},
     "cross": {"kind": "cross"},
     "cross-linear-first": {"kind": "cross", "head": "linear", "pooling": "first"},
+    "cross-prefix": {"kind": "cross", "head": "prefix"},
+    "cross-prefix-first": {"kind": "cross", "head": "prefix", "pooling": "first", "lora": 4},
     "cross-max": {"kind": "cross", "pooling": "max"},
     "cross-lora": {"kind": "cross", "lora": 4},
 }

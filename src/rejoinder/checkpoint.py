@@ -363,7 +363,7 @@ def _check_positions(module: nn.Module, style: TextFormat) -> None:
         padding = getattr(layer, "padding_idx", None)
         if name.endswith("position_embeddings") and isinstance(padding, int):
             limit -= padding + 1  # RoBERTa and its kin count from behind the padding's
-    together = isinstance(module, CrossEncoder)
+    together = isinstance(module, CrossEncoder) and module.head != "prefix"
     need = style.max_context + style.max_reply if together else style.max_context
     if need > limit:
         raise ConfigError(f"contexts of {need} tokens, but the base reads at most {limit}")

@@ -227,8 +227,12 @@ class TextRanker:
         found = [torch.empty(len(rows)) for rows in right]
         done = 0
         longest = [max(map(len, rows), default=0) for rows in right]
+        tokens = [
+            self.module.tokens(len(left[i]), longest[i], len(rows)) // max(1, len(rows))
+            for i, rows in enumerate(right)
+        ]
         # pairs of one context stay together, so that it is read alone but once or twice
-        for batch in by_length([len(left[i]) + longest[i] for i, _ in pairs], BUDGET, self.most):
+        for batch in by_length([tokens[i] for i, _ in pairs], BUDGET, self.most):
             chosen = [pairs[b] for b in batch]
             place = {i: row for row, i in enumerate(dict.fromkeys(i for i, _ in chosen))}
             context = Encoded(*self._padded([left[i] for i in place]))

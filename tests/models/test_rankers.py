@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,14 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import DistilBertConfig, DistilBertModel
 
 from rejoinder.batching import pad
+from rejoinder.config import ModelConfig
 from rejoinder.errors import ConfigError
+from rejoinder.models.build import build
 from rejoinder.models.encoder import Encoder, pool
+from rejoinder.models.pretrained import Base
 from rejoinder.models.rankers import (
     BiEncoder,
     CrossEncoder,
     Encoded,
+    Head,
     PolyEncoder,
     Scale,
     dots,
@@ -233,20 +239,57 @@ def test_cross_adds_the_poly_score_of_its_sides_read_apart(make: Make, texts: Te
     close(all_scores(ranker, texts), wanted)
 
 
+@torch.inference_mode()
+def test_a_prefix_is_read_without_the_candidate_and_seen_by_it(make: Make, texts: Texts) -> None:
+    """By hand, pair by pair: a row of both in which the first part does not see the second."""
+    ranker = make(kind="cross", head="prefix")
+    module = cast("CrossEncoder", ranker.module)
+
+    def read(a: list[int], b: list[int]) -> Tensor:
+        size = len(a) + len(b)
+        seen = torch.ones(1, size, size, dtype=torch.bool)
+        seen[:, : len(a), len(a) :] = False
+        places = torch.tensor([[*range(len(a)), *range(len(b))]])
+        states: Tensor = module.encoder(torch.tensor([a + b]), seen, places)[0]
+        return states
+
+    wanted = torch.empty(len(texts[0]), len(texts[1]))
+    for i, a in enumerate(texts[0]):
+        for j, b in enumerate(texts[1]):
+            left, right = read(a, b).split([len(a), len(b)])
+            close(left, module.encoder(*padded([a]))[0])
+            two = F.normalize(left.mean(0), dim=0) * F.normalize(right.mean(0), dim=0)
+            seen = torch.cat([right.mean(0), two * left.shape[1] ** 0.5])
+            products = F.cosine_similarity(left, module.encoder(*padded([b]))[0].mean(0), dim=-1)
+            apart = (module.sharpness() * products).softmax(0) @ products
+            wanted[i, j] = module.linear(seen) + module.scale() * apart
+    close(all_scores(ranker, texts), wanted)
+
+
+def test_a_prefix_needs_a_base_that_can_be_told_what_to_see(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"vocab_size": 50, "dim": 16, "n_layers": 2, "n_heads": 2}
+    DistilBertModel(DistilBertConfig(**sizes)).save_pretrained(tmp_path)
+    base = Base("other", tmp_path, "")
+    with pytest.raises(ConfigError, match="head is 'prefix' and the base 'other' is no BERT"):
+        build(ModelConfig(kind="cross", head="prefix"), base)
+
+
+@pytest.mark.parametrize("head", ["both", "prefix"])
 def test_a_fresh_cross_encoder_scores_as_the_poly_encoder_of_its_tower(
-    make: Make, texts: Texts
+    make: Make, texts: Texts, head: Head
 ) -> None:
     poly, cross = make(kind="poly", poly="all"), make(kind="cross")
     old = cast("PolyEncoder", poly.module)
-    new = CrossEncoder(old.context_encoder, head="both").eval()
+    new = CrossEncoder(old.context_encoder, head=head).eval()
     new.scale, new.sharpness, cross.module = old.scale, old.sharpness, new
     close(all_scores(cross, texts), all_scores(poly, texts))
     assert CrossEncoder(old.context_encoder, head="linear").linear.weight.any()
 
 
+@pytest.mark.parametrize("head", ["both", "linear", "prefix"])
 @torch.inference_mode()
-def test_pairs_find_the_context_that_they_belong_to(make: Make, texts: Texts) -> None:
-    module = cast("CrossEncoder", make(kind="cross").module)
+def test_pairs_find_the_context_that_they_belong_to(make: Make, texts: Texts, head: str) -> None:
+    module = cast("CrossEncoder", make(kind="cross", head=head).module)
     context, candidates = Encoded(*padded(texts[0])), Encoded(*padded(texts[1]))
     whole = module.score(context, candidates)
     owner = torch.arange(len(texts[1])) % len(texts[0])

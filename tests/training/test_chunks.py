@@ -33,6 +33,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "poly-multihead": {"kind": "poly", "poly": "codes", "attention": "multihead"},
     "cross": {"kind": "cross"},
     "cross-linear": {"kind": "cross", "head": "linear"},
+    "cross-prefix": {"kind": "cross", "head": "prefix"},
 }
 
 

@@ -84,10 +84,17 @@ class Bert(nn.Module):
     def set_input_embeddings(self, given: nn.Embedding) -> None:
         self.embeddings.word_embeddings = given
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> States:
-        """(B, T) ids, (B, T) with 0 on padding -> states (B, T, D)"""
-        seen = attention_mask.bool()[:, None, None, :]  # (B, 1, 1, T): for every head and query
-        return States(self.encoder(self.embeddings(input_ids), seen))
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None
+    ) -> States:
+        """(B, T) ids, (B, T) with 0 on padding -> states (B, T, D)
+
+        A mask (B, T, T) says for every token (query) which ones (keys) it sees. position_ids
+        (B, T): places of the tokens where they are not 0, 1, 2 ...
+        """
+        mask = attention_mask.bool()
+        seen = mask[:, None, None, :] if mask.dim() == 2 else mask[:, None]  # for every head
+        return States(self.encoder(self.embeddings(input_ids, position_ids), seen))
 
 
 class Embeddings(nn.Module):
@@ -102,10 +109,11 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        fixed = (
-            self.position_embeddings.weight[: ids.shape[1]] + self.token_type_embeddings.weight[0]
-        )
+    def forward(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
+        places = self.position_embeddings.weight[: ids.shape[1]]
+        if positions is not None:
+            places = self.position_embeddings(positions)
+        fixed = places + self.token_type_embeddings.weight[0]
         states: Tensor = self.dropout(self.LayerNorm(self.word_embeddings(ids) + fixed))
         return states
 
@@ -146,7 +154,7 @@ SIDES = ("query", "key", "value")
 
 
 class Attention(nn.Module):
-    """Every token attends to all real ones of its row."""
+    """Every token attends to those that it sees, usually all real ones of its row."""
 
     def __init__(self, config: BertShape) -> None:
         super().__init__()
@@ -182,7 +190,7 @@ class Added(nn.Module):
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, dropout: float) -> Tensor:
-    """Three times (B, H, T, D/H), seen (B, 1, 1, T) -> (B, H, T, D/H).
+    """Three times (B, H, T, D/H), seen (B, 1, 1 or T, T) -> (B, H, T, D/H).
 
     On a processor the fused kernel is slow backwards in bf16, so a step that learns runs it in
     fp32: 17 % faster in all (docs/experiments.md).

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from rejoinder.config import ModelConfig
-from rejoinder.models.bert import Dropout
+from rejoinder.errors import ConfigError
+from rejoinder.models.bert import Bert, Dropout
 from rejoinder.models.encoder import Encoder
 from rejoinder.models.pretrained import Base, load_encoder
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
@@ -21,6 +22,11 @@ def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEnc
     encoder = Encoder(load_encoder(base, rates))
     scale = config.scale or (20.0 if config.normalise or config.kind == "cross" else 1.0)
     if config.kind == "cross":
+        if config.head == "prefix" and not isinstance(encoder.model, Bert):
+            raise ConfigError(
+                f"head is 'prefix' and the base {base.name!r} is no BERT, the only one whose "
+                "tokens can be told what to see; take head = both, or another base"
+            )
         return CrossEncoder(
             encoder,
             head=config.head,

@@ -25,9 +25,14 @@ class Encoder(nn.Module):
         self.model: nn.Module = model  # or that with adapters
         self.width = int(model.config.hidden_size)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(B, T) ids, (B, T) bool -> (B, T, D)"""
-        states: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    def forward(self, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+        """(B, T) ids, (B, T) bool -> (B, T, D)
+
+        Our own BERT also takes a mask (B, T, T) of query and key, and positions (B, T).
+        """
+        places = {} if positions is None else {"position_ids": positions}
+        seen = mask.long()
+        states: Tensor = self.model(input_ids=ids, attention_mask=seen, **places).last_hidden_state
         return states
 
 

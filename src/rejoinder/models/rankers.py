@@ -11,7 +11,7 @@ Paper: Humeau et al. 2020, "Poly-encoders", arXiv:1905.01969.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,12 @@ from rejoinder.models.attention import (
     sqrt_scale,
 )
 from rejoinder.models.encoder import Encoder, Pooling, pool
+from rejoinder.models.packing import MOST, pack
 
+Tokens = TypeVar("Tokens", int, Tensor)
 Codes = Literal["codes", "n_first", "all"]
 Attention = Literal["basic", "sqrt", "multihead"]
+Head = Literal["both", "linear", "prefix"]
 SHARPNESS = 3.0  # where the learned scale inside the attention of normalised codes starts
 MAX_LOG_SCALE = math.log(100)  # a learned scale beyond 100 only overflows
 
@@ -187,13 +190,17 @@ class CrossEncoder(nn.Module):
     adds to it what the same encoder says of the two read apart, as a poly-encoder of type `all`
     does, and lets the linear function also see the products of the two sides' mean states. Started
     from such a poly-encoder it ranks as that one does, and learns only what reading together adds.
+
+    head="prefix" is the same with a context that does not see the candidates, while they see it in
+    every layer: it is read once for all of them (see `packing`), which for 20 candidates costs a
+    quarter. The base must be a BERT, since others do not take such a mask.
     """
 
     def __init__(
         self,
         encoder: Encoder,
         *,
-        head: Literal["both", "linear"] = "both",
+        head: Head = "both",
         pooling: Pooling = "mean",
         scale: float = 20.0,
         learn_scale: bool = True,
@@ -204,8 +211,8 @@ class CrossEncoder(nn.Module):
         self.pooling: Pooling = pooling
         self.scale = Scale(scale, learn_scale)
         self.sharpness = Scale(SHARPNESS, learn_scale)
-        self.linear = nn.Linear(encoder.width * (2 if head == "both" else 1), 1)
-        if head == "both":  # nothing is added before something is learned
+        self.linear = nn.Linear(encoder.width * (1 if head == "linear" else 2), 1)
+        if head != "linear":  # nothing is added before something is learned
             nn.init.zeros_(self.linear.weight)
             nn.init.zeros_(self.linear.bias)
 
@@ -224,25 +231,48 @@ class CrossEncoder(nn.Module):
         repeated = Encoded(*(x.repeat(rows, 1) for x in candidates))
         return self.score_pairs(context, repeated, owner).view(rows, columns)
 
+    def tokens(self, left: Tokens, right: Tokens, count: int) -> Tokens:
+        """How many tokens are read for a context of `left` with `count` candidates of `right`."""
+        if self.head == "prefix":
+            return -(-count // MOST) * left + 2 * count * right
+        return count * (left + right)
+
     def score_pairs(self, context: Encoded, candidates: Encoded, owner: Tensor) -> Tensor:
         """(B, T) and (P, L) token ids, owner (P,) = row of each candidate's context -> (P,)"""
+        if self.head == "prefix":
+            return self._behind_their_context(context, candidates, owner)
         ids, mask, second = join(Encoded(*(x[owner] for x in context)), candidates)
         states = self.encoder(ids, mask)
         pooled = pool(states, mask, self.pooling)
         if self.head == "linear":
             return self.linear(pooled)[:, 0]
-        left = F.normalize(pool(states, mask & ~second, "mean"), dim=-1)
-        right = F.normalize(pool(states, mask & second, "mean"), dim=-1)
-        product = left * right * math.sqrt(left.shape[-1])  # (P, D), entries of about one
-        together = self.linear(torch.cat([pooled, product.to(pooled)], -1))[:, 0]
-        return together + self.scale() * self._apart(context, candidates, owner)
+        left, right = pool(states, mask & ~second, "mean"), pool(states, mask & second, "mean")
+        apart = self._apart(self.encoder(*context), context.mask, candidates, owner)
+        return self._together(pooled, left, right) + self.scale() * apart
 
-    def _apart(self, context: Encoded, candidates: Encoded, owner: Tensor) -> Tensor:
-        """Poly score of the two sides, each read alone: -> (P,)"""
-        states = F.normalize(self.encoder(*context), dim=-1)[owner]  # (P, T, D)
+    def _behind_their_context(self, context: Encoded, candidates: Encoded, owner: Tensor) -> Tensor:
+        packed = pack(context, candidates, owner)
+        states = self.encoder(packed.ids, packed.seen, packed.positions)  # (R, S, D)
+        alone = states[packed.lead, : context.mask.shape[1]]  # (B, T, D)
+        behind = states[packed.row[:, None], packed.place]  # (P, L, D)
+        right = pool(behind, candidates.mask, "mean")
+        pooled = right if self.pooling == "mean" else pool(behind, candidates.mask, self.pooling)
+        left = pool(alone, context.mask, "mean")[owner]
+        apart = self._apart(alone, context.mask, candidates, owner)
+        return self._together(pooled, left, right) + self.scale() * apart
+
+    def _together(self, pooled: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """The linear function of what was read together: three times (P, D) -> (P,)"""
+        product = F.normalize(left, dim=-1) * F.normalize(right, dim=-1)
+        product = product * math.sqrt(left.shape[-1])  # entries of about one
+        return self.linear(torch.cat([pooled, product.to(pooled)], -1))[:, 0]
+
+    def _apart(self, left: Tensor, mask: Tensor, candidates: Encoded, owner: Tensor) -> Tensor:
+        """Poly score of the two sides, each read alone: states (B, T, D) of contexts -> (P,)"""
+        states = F.normalize(left, dim=-1)[owner]  # (P, T, D)
         right = pool(self.encoder(*candidates), candidates.mask, "mean")
         products = states @ F.normalize(right, dim=-1).to(states)[:, :, None]  # (P, T, 1)
-        return late_score(products, context.mask[owner], self.sharpness())[:, 0]
+        return late_score(products, mask[owner], self.sharpness())[:, 0]
 
 
 def dots(context: Encoded, candidates: Encoded) -> Tensor:

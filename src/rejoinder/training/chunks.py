@@ -115,7 +115,7 @@ def _each_row_its_own(
     columns = batch.real.shape[1]
     left, right = batch.context[1].sum(1), batch.candidates[1].sum(1).view(-1, columns).amax(1)
     places = torch.arange(len(batch.gold) * columns).view(-1, columns)  # (B, K)
-    for number, rows in how.chunks((columns * (left + right)).tolist()):
+    for number, rows in how.chunks(module.tokens(left, right, columns).tolist()):
         how.begin(CONTEXTS, number)
         context = Encoded(*_part(batch.context, rows))
         replies = Encoded(*_part(batch.candidates, places[rows].flatten().tolist()))
