@@ -12,7 +12,7 @@ import torch
 
 from rejoinder.errors import ConfigError, IndexStale, RejoinderError
 from rejoinder.index import PART, Index, read_info
-from rejoinder.ranker import TextRanker
+from rejoinder.ranker import Precision, TextRanker
 from rejoinder.schema import Dialogue, Message
 
 Make = Callable[..., TextRanker]
@@ -36,6 +36,20 @@ def test_search_is_scoring_everything(ranker: TextRanker) -> None:
     assert set(found.numbers) == set(order[:7].tolist())
     assert found.crowd.best == pytest.approx(float(fresh.max()), rel=1e-5, abs=1e-5)
     assert found.crowd.mean == pytest.approx(float(fresh.mean()), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_search_may_know_the_persona_in_part(make: Make, precision: Precision) -> None:
+    index = Index.build(make(kind="poly"), TEXTS, precision=precision)
+    plain = Dialogue(ASKED.messages)
+    both = index.ranker.scores(ASKED, TEXTS), index.ranker.scores(plain, TEXTS)
+    wanted = 0.3 * both[0] + 0.7 * both[1]
+    found = index.search(ASKED, 5, persona_weight=0.3)
+    near = 1e-5 if precision == "fp32" else 0.05
+    close = wanted[list(found.numbers)]
+    torch.testing.assert_close(torch.tensor(found.scores), close, rtol=near, atol=near)
+    assert found.crowd.mean == pytest.approx(float(wanted.mean()), rel=0.02, abs=0.02)
+    assert found.crowd.spread == pytest.approx(float(wanted.std(correction=0)), rel=0.05)
 
 
 def test_blocks_change_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

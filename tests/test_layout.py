@@ -28,7 +28,7 @@ MODULES = {
 # A module imports only from lines above its own; modules of one line are strangers.
 LADDER = [
     "errors schema significance reliability progress memory batching sharded words",
-    "extras files metrics text config confidence diversity drawing",
+    "extras files metrics text config confidence diversity drawing weighing",
     "tokens data models runs",
     "candidates ranker suggestion",
     "checkpoint evaluation calibration index mining",
@@ -59,6 +59,7 @@ MOST_FUNCTION_LINES = 60  # in a function
 MOST_PARAMETERS = 8  # of a function, self not counted; a command has as many as it has options
 MANY_PARAMETERS = {
     "models/rankers.py:__init__": "models take plain values, no settings object",
+    "tasks/answering.py:make_agent": "the options of the command; all have defaults",
     "tasks/choosing.py:suggest_candidates": "the options of the command; all but two have defaults",
     "tasks/measuring.py:evaluate": "the options of the command; all but two have defaults",
     "tasks/measuring.py:compare": "the options of the command; all but three have defaults",

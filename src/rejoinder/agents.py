@@ -9,6 +9,7 @@ from rejoinder.confidence import Crowd
 from rejoinder.index import CandidateIndex
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Reply, Scored
+from rejoinder.weighing import PERSONA_WEIGHT, views
 from rejoinder.words import folded
 
 SHOWN = 20  # candidates that a reply carries along
@@ -25,7 +26,8 @@ class RetrieveAgent:
 
     With `reranker` the `keep` best are put in a new order by it. The confidence is always that of
     the ranker behind the index: it has seen the whole pool. `max_history` is the number of newest
-    messages to read, 0 = all; what was said before is known all the same.
+    messages to read, 0 = all; what was said before is known all the same. `persona_weight` is the
+    share, 0 to 1, of the score that knows the persona (see `weighing`).
     """
 
     def __init__(
@@ -37,13 +39,16 @@ class RetrieveAgent:
         keep: int = SHOWN,
         max_history: int = 0,
         repeat: bool = False,
+        persona_weight: float = PERSONA_WEIGHT,
     ) -> None:
+        views(Dialogue(), persona_weight)  # a wrong weight is told now
         self.index = index
         self.ranker = ranker
         self.reranker = reranker
         self.keep = keep
         self.max_history = max_history
         self.repeat = repeat
+        self.persona_weight = persona_weight
 
     def respond(self, dialogue: Dialogue) -> Reply:
         """The reply to say next, with the candidates that came nearest.
@@ -52,7 +57,7 @@ class RetrieveAgent:
         """
         seen = replace(dialogue, messages=dialogue.messages[-self.max_history :])
         said = set() if self.repeat else {folded(message.content) for message in dialogue.messages}
-        found = self.index.search(seen, k=self.keep + len(said))
+        found = self.index.search(seen, self.keep + len(said), self.persona_weight)
         listed = [
             Scored(self.index.texts[number], score)
             for number, score in zip(found.numbers, found.scores, strict=True)
@@ -61,10 +66,20 @@ class RetrieveAgent:
         fresh = fresh[: self.keep]
         sure = self._confidence(fresh, found.crowd)
         if self.reranker:
-            scores = self.reranker.scores(seen, [one.text for one in fresh]).tolist()
+            scores = self._rescored(seen, fresh)
             fresh = [Scored(one.text, score) for one, score in zip(fresh, scores, strict=True)]
             fresh.sort(key=lambda one: -one.score)
         return Reply(fresh[0].text, sure, tuple(fresh))
+
+    def _rescored(self, seen: Dialogue, listed: list[Scored]) -> list[float]:
+        assert self.reranker is not None
+        texts = [one.text for one in listed]
+        parts = [
+            share * self.reranker.scores(view, texts)
+            for view, share in views(seen, self.persona_weight)
+        ]
+        found: list[float] = sum(parts[1:], parts[0]).tolist()
+        return found
 
     def _confidence(self, fresh: list[Scored], pool: Crowd) -> float | None:
         """Of the best that may still be said, as if those said already were not in the pool."""

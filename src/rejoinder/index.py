@@ -34,6 +34,7 @@ from rejoinder.files import check_replaceable, whole_folder
 from rejoinder.models.rankers import Encoded
 from rejoinder.ranker import Precision, TextRanker
 from rejoinder.schema import Dialogue
+from rejoinder.weighing import views
 
 Progress = Callable[[int, int], None]
 BLOCK = 2048  # candidates scored at once: their products with all codes stay in the cache
@@ -62,7 +63,7 @@ class CandidateIndex(Protocol):
     def texts(self) -> Sequence[str]: ...
 
     def add(self, candidates: Sequence[str]) -> None: ...
-    def search(self, dialogue: Dialogue, k: int) -> Found: ...
+    def search(self, dialogue: Dialogue, k: int, persona_weight: float = 1.0) -> Found: ...
 
 
 class Index:
@@ -158,21 +159,32 @@ class Index:
         self.texts += new
         self._known.update(new)
 
-    def search(self, dialogue: Dialogue, k: int = 10) -> Found:
-        """The k best candidates for a dialogue, best first; fewer if there are fewer."""
-        return self.search_encoded(self.ranker.encode_contexts([dialogue]), k)
+    def search(self, dialogue: Dialogue, k: int = 10, persona_weight: float = 1.0) -> Found:
+        """The k best candidates for a dialogue, best first; fewer if there are fewer.
+
+        persona_weight: share of the score that knows the persona (see `weighing`).
+        """
+        seen = views(dialogue, persona_weight)
+        contexts = [self.ranker.encode_contexts([view]) for view, _ in seen]
+        return self.search_encoded(contexts, [share for _, share in seen], k)
 
     @torch.inference_mode()
-    def search_encoded(self, context: Encoded, k: int = 10) -> Found:
-        """The k best for one context's codes (1, M, D); the earlier of two equal ones first."""
-        scores = self.scores(context)
+    def search_encoded(
+        self, contexts: Sequence[Encoded], shares: Sequence[float] = (1.0,), k: int = 10
+    ) -> Found:
+        """The k best by the weighted sum of some contexts' scores, their codes each (1, M, D).
+
+        The earlier of two equal candidates comes first.
+        """
+        scores = _mixed([self.scores(context) for context in contexts], shares)
         rounded = self.vectors.dtype == torch.bfloat16
         most = max(8 * k, ROUNDED) if rounded else max(k, 2)
         best = scores.topk(min(most, len(scores)), sorted=True)
         numbers = best.indices
         exact = best.values
         if rounded:  # products in bf16 are near, not exact: score the best again
-            exact = self._score(context, self.vectors[numbers.to(self.vectors.device)].float())
+            again = self.vectors[numbers.to(self.vectors.device)].float()
+            exact = _mixed([self._score(context, again) for context in contexts], shares)
         order = sorted(range(len(numbers)), key=lambda i: (-float(exact[i]), int(numbers[i])))
         second = order[1] if len(order) > 1 else order[0]
         crowd = Crowd(
@@ -193,6 +205,12 @@ class Index:
         everywhere = torch.ones(len(block), 1, dtype=torch.bool, device=block.device)
         cast = Encoded(context.vectors.to(block.dtype), context.mask)
         return self.ranker.module.score(cast, Encoded(block, everywhere))[0].float().cpu()
+
+
+def _mixed(scores: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    if len(scores) == 1:
+        return scores[0] * shares[0]
+    return torch.stack([share * one for share, one in zip(shares, scores, strict=True)]).sum(0)
 
 
 class _Parts:

@@ -15,6 +15,7 @@ from rejoinder.data import read
 from rejoinder.data.files import numbered_lines
 from rejoinder.errors import ConfigError, DataError
 from rejoinder.progress import Bar
+from rejoinder.weighing import PERSONA_WEIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Wishes:
     min_confidence: float = 0.0  # probability
     fallback: str | None = None
     repeat: bool = False
+    persona_weight: float = PERSONA_WEIGHT  # share of the score that knows the persona, 0 to 1
     seed: int | None = None
     device: str = "cpu"
 
@@ -70,6 +72,7 @@ def agent_of(wishes: Wishes) -> RetrieveAgent:
             rerank=wishes.rerank,
             max_history=wishes.max_history,
             repeat=wishes.repeat,
+            persona_weight=wishes.persona_weight,
             device=wishes.device,
             progress=bar,
         )

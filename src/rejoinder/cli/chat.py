@@ -19,6 +19,7 @@ def chat(
     persona: Persona = None,
     persona_file: Path | None = None,
     no_persona: Flag = False,
+    persona_weight: float = 0.5,
     max_history: NonNegativeInt = 0,
     min_confidence: float = 0.0,
     fallback: str | None = None,
@@ -46,6 +47,8 @@ def chat(
         A file of such sentences, one a line.
     no_persona
         Be nobody in particular.
+    persona_weight
+        How much of the choice knows the persona: 1 all, 0 none.
     max_history
         Newest messages to read; 0 = the whole conversation.
     min_confidence
@@ -78,6 +81,7 @@ def chat(
             min_confidence=min_confidence,
             fallback=fallback,
             repeat=repeat,
+            persona_weight=persona_weight,
             seed=seed,
             device=device,
         ),

@@ -21,6 +21,7 @@ from rejoinder.index import Index
 from rejoinder.ranker import Precision, TextRanker
 from rejoinder.schema import Dialogue, Message
 from rejoinder.tasks.machine import fast_precision
+from rejoinder.weighing import PERSONA_WEIGHT
 
 Progress = Callable[[int, int], None]
 STDIN = "standard input"  # its name in messages
@@ -84,6 +85,7 @@ def make_agent(
     rerank: str | Path | None = None,
     max_history: int = 0,
     repeat: bool = False,
+    persona_weight: float = PERSONA_WEIGHT,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> RetrieveAgent:
@@ -111,6 +113,7 @@ def make_agent(
         reranker=reranker,
         max_history=max_history,
         repeat=repeat,
+        persona_weight=persona_weight,
     )
 
 
