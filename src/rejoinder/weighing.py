@@ -14,7 +14,7 @@ from dataclasses import replace
 from rejoinder.errors import ConfigError
 from rejoinder.schema import Dialogue
 
-PERSONA_WEIGHT = 0.5  # of an agent; docs/experiments.md has what others give
+PERSONA_WEIGHT = 0.7  # of an agent; docs/experiments.md has what others give
 
 
 def views(dialogue: Dialogue, persona_weight: float) -> list[tuple[Dialogue, float]]:

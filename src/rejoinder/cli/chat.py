@@ -19,7 +19,7 @@ def chat(
     persona: Persona = None,
     persona_file: Path | None = None,
     no_persona: Flag = False,
-    persona_weight: float = 0.5,
+    persona_weight: float = 0.7,
     max_history: NonNegativeInt = 0,
     min_confidence: float = 0.0,
     fallback: str | None = None,
