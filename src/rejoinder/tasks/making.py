@@ -51,7 +51,6 @@ def train(
     group, device = processes.join(device)
     folder = group.told(Path(out) if out else default_out(kind))
     say = say if group.first else _silent
-    say(f"the run is in {folder}; to resume it, repeat the command with --out {folder}")
     start.train(
         [Path(file) for file in files],
         Path(dev) if dev else None,

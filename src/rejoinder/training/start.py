@@ -76,6 +76,7 @@ def train(
         "settings": to_mapping(settings),
         **_versions(),
     }
+    say(f"the run is in {out}; to resume it, repeat the command with --out {out}")
     say(f"{source.count} examples to learn, {len(held)} to validate on")
     _shard(ranker, settings, processes)
     writer = open_writer(curves, out, origin, say) if processes.first else None
