@@ -76,8 +76,8 @@ def train(
         "settings": to_mapping(settings),
         **_versions(),
     }
-    say(f"the run is in {out}; to resume it, repeat the command with --out {out}")
     say(f"{source.count} examples to learn, {len(held)} to validate on")
+    say(f"the run is in {out}; to resume it, repeat the command with --out {out}")
     _shard(ranker, settings, processes)
     writer = open_writer(curves, out, origin, say) if processes.first else None
     with closing(writer) if writer else nullcontext():
