@@ -1,11 +1,13 @@
 """An index of many candidates: how fast it is built, and how long one reply takes.
 
     python bench/reply.py --model persona-poly --contexts DEV --candidates FILE FILE ...
+    python bench/reply.py --model persona-poly --contexts DEV --index DIR
 
 The peer is `SentenceTransformer.encode` in bf16 on the same texts in the same run, both after a
 warm-up; `build_ratio` is its time over ours, above 1 where ours is faster. A reply is
 everything from the dialogue to the text that is said: tokens, context vectors, all candidates
-scored, the best.
+scored with the persona and without it, the best. With --index nothing is built, replies alone are
+timed.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import torch
 from rejoinder import candidates, tasks, zoo
 from rejoinder.agents import RetrieveAgent
 from rejoinder.index import Index
+from rejoinder.ranker import TextRanker
 from rejoinder.schema import examples
 
 
@@ -30,33 +33,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--model", default="persona-poly")
     parser.add_argument("--contexts", required=True)
-    parser.add_argument("--candidates", nargs="+", required=True)
+    parser.add_argument("--candidates", nargs="+", default=[])
+    parser.add_argument("--index", type=Path, help="one that is built already")
     parser.add_argument("--replies", type=int, default=200)
     parser.add_argument("--limit", type=int, default=0)
     parser.add_argument("--out", type=Path, help="keep the index here")
     parser.add_argument("--no-peer", action="store_true")
     asked = parser.parse_args()
+    ranker = zoo.load(asked.model)
+    if asked.index:
+        index, built = Index.load(asked.index, ranker), {}
+    else:
+        index, built = build(asked, ranker)
+    row = {"bench": "reply", "model": asked.model, "candidates": len(index.texts), **built}
+    row |= reply_times(RetrieveAgent(index, ranker), asked.contexts, asked.replies)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    row |= {"index_mb": index.vectors.nbytes / 1e6, "peak_mb": memory, "torch": torch.__version__}
+    print(json.dumps(row | {"threads": torch.get_num_threads(), "machine": platform.machine()}))
+
+
+def build(asked: argparse.Namespace, ranker: TextRanker) -> tuple[Index, dict[str, object]]:
+    """The index of the candidates asked for, and how fast it was made."""
     texts = candidates.collect(asked.candidates).texts
     texts = texts[: asked.limit or None]
-    ranker = zoo.load(asked.model)
     precision = tasks.fast_precision()
     Index.build(ranker, texts[:512], precision=precision)
     started = time.perf_counter()
     index = Index.build(ranker, texts, precision=precision, out=asked.out)
     ours = time.perf_counter() - started
-    row = {"bench": "reply", "model": asked.model, "candidates": len(texts)}
-    row |= {"precision": precision, "build_s": ours}
+    row: dict[str, object] = {"precision": precision, "build_s": ours}
     if not asked.no_peer:
         peer = encode_with_peer(texts, ranker.tokens.style.max_reply)
-        row |= {
-            "peer": "SentenceTransformer.encode, bf16",
-            "peer_s": peer,
-            "build_ratio": peer / ours,
-        }
-    row |= reply_times(RetrieveAgent(index, ranker), asked.contexts, asked.replies)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    row |= {"index_mb": index.vectors.nbytes / 1e6, "peak_mb": memory, "torch": torch.__version__}
-    print(json.dumps(row | {"threads": torch.get_num_threads(), "machine": platform.machine()}))
+        row |= {"peer": "SentenceTransformer.encode, bf16"}
+        row |= {"peer_s": peer, "build_ratio": peer / ours}
+    return index, row
 
 
 def encode_with_peer(texts: list[str], longest: int) -> float:
