@@ -140,23 +140,29 @@ INHERITED = (
     *("base", "base_sha256", "towers", "share_embeddings", "normalise", "lora", "lora_alpha"),
 )
 OF_A_KIND = ("poly", "codes", "attention", "heads", "head")
+LENGTHS = ("max_context", "max_reply", "max_history", "keep")  # of the text format: may be changed
 
 
 def initialise(
-    folder: Path, config: ModelConfig, given: Collection[str] = ()
+    folder: Path,
+    config: ModelConfig,
+    given: Collection[str] = (),
+    style: TextFormat | None = None,
 ) -> tuple[TextRanker, list[str], list[str]]:
     """A trainable ranker of `config`'s kind with the weights of a checkpoint of any kind.
 
     Base, adapters, towers and text format are the checkpoint's; so are the pooling and, for the
-    same kind, its shape, but for settings in `given`. A cross-encoder takes the context tower.
+    same kind, its shape, but for settings in `given`. How much text is read (LENGTHS) is that of
+    `style` where `given` names it. A cross-encoder takes the context tower.
     Returns the ranker, the names of weights that the checkpoint does not have, and of those that it
     has but the ranker has no place for.
     """
     folder = resolve(folder)
-    old, style, _, _ = _settings(folder)
+    old, saved, _, _ = _settings(folder)
+    asked = {name: getattr(style, name) for name in LENGTHS if style and name in given}
     same = (*INHERITED, "pooling", *(OF_A_KIND if old.kind == config.kind else ()))
     taken_up = {name: getattr(old, name) for name in same if name in INHERITED or name not in given}
-    ranker = fresh(replace(config, **taken_up), style, trainable=True)
+    ranker = fresh(replace(config, **taken_up), replace(saved, **asked), trainable=True)
     target = {plain_name(name): tensor for name, tensor in ranker.module.state_dict().items()}
     taken = {}
     left = []

@@ -137,6 +137,10 @@ def test_a_run_goes_on_from_another_model(
     assert checkpoint.load(tmp_path / "poly").tokens.style == style
     card = (tmp_path / "poly" / "best" / "README.md").read_text()
     assert "| started from | bi |" in card
+    longer = replace(other, max_context=60, max_reply=9, user_mark="U")
+    asked: dict[str, Any] = {"init_model": tmp_path / "bi", "given": ["max_context"]}
+    begin(file, tmp_path / "longer", config, longer, **asked)
+    assert checkpoint.load(tmp_path / "longer").tokens.style == replace(style, max_context=60)
 
 
 def test_what_goes_with_the_weights_of_another_model_cannot_be_asked_for(
@@ -146,9 +150,9 @@ def test_what_goes_with_the_weights_of_another_model_cannot_be_asked_for(
     go = partial(begin, file, tmp_path / "poly", init_model=tmp_path / "bi")
     with pytest.raises(ConfigError, match="lora is 8, but bi was made with 4, which goes with its"):
         go(replace(config, lora=8), style, given=["lora"])
-    with pytest.raises(ConfigError, match="max_context is 20, but bi was made with"):
-        go(config, replace(style, max_context=20), given=["max_context"])
-    go(config, style, given=["lora", "max_context"])
+    with pytest.raises(ConfigError, match="user_mark is 'U', but bi was made with '>'"):
+        go(config, replace(style, user_mark="U"), given=["user_mark"])
+    go(config, style, given=["lora", "user_mark"])
 
 
 def test_bad_lines_are_left_out_and_said_if_that_is_asked_for(

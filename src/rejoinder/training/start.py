@@ -189,7 +189,7 @@ def _ranker(
     if init_model is None:
         ranker = checkpoint.fresh(model, style, trainable=True)
     else:
-        ranker, fresh, left = checkpoint.initialise(init_model, model, given)
+        ranker, fresh, left = checkpoint.initialise(init_model, model, given, style)
         if fresh:
             say(f"fresh weights, not in {init_model}: {', '.join(fresh)}")
         if left:
@@ -211,7 +211,8 @@ def _check_inherited(
     pairs: list[tuple[str, object, object]] = [
         (name, model, ranker.config) for name in checkpoint.INHERITED
     ]
-    pairs += [(field.name, style, ranker.tokens.style) for field in fields(TextFormat)]
+    marks = [field.name for field in fields(TextFormat) if field.name not in checkpoint.LENGTHS]
+    pairs += [(name, style, ranker.tokens.style) for name in marks]
     for name, wanted, has in pairs:
         if name in given and getattr(wanted, name) != getattr(has, name):
             raise ConfigError(
