@@ -119,3 +119,12 @@ def test_all_codes_are_there() -> None:
     mask = all_real(torch.zeros(2, 3, 8))
     assert mask.shape == (2, 3)
     assert mask.all()
+
+
+@pytest.mark.parametrize("codes", [1, 7])
+def test_a_score_without_padding_is_that_with_padding(codes: int) -> None:
+    dots = torch.rand(1, codes, 9) * 2 - 1
+    padded = torch.cat([dots, torch.rand(1, 3, 9)], 1)
+    mask = torch.arange(codes + 3)[None] < codes
+    short = late_score(dots, mask[:, :codes], 4.5)
+    torch.testing.assert_close(short, late_score(padded, mask, 4.5))

@@ -31,6 +31,8 @@ def late_score(dots: Tensor, mask: Tensor, scale: float | Tensor) -> Tensor:
     """
     if dots.shape[1] == 1:
         return dots[:, 0]
+    if len(dots) == 1 and bool(mask.all()):  # a search: without padding it takes half the time
+        return ((scale * dots).softmax(1) * dots).sum(1)
     logits = (scale * dots).masked_fill(~mask[:, :, None], float("-inf"))
     return (logits.softmax(1) * dots.masked_fill(~mask[:, :, None], 0.0)).sum(1)
 
