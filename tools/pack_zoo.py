@@ -32,7 +32,7 @@ def weights(run: Path, name: str) -> None:
     ranker = checkpoint.load(folder, trainable=True)
     training = checkpoint.read_config(folder)["training"]
     text = checkpoint.card_of(folder).replace(f"# {run.name}", f"# {name}", 1)
-    text = text.replace(" FOLDER`", f" {name}`")
+    text = text.replace(" FOLDER`", f" {name}`").split("\n## Confidence\n")[0].rstrip("\n") + "\n"
     checkpoint.save(
         ranker, zoo.HERE / name, card=f"{text}\n{LICENCE}\n", training=training, dtype=torch.float16
     )

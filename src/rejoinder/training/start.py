@@ -56,11 +56,11 @@ def train(
 ) -> Report | None:
     """Train a ranker on dialogue files and leave its best checkpoint in OUT/best.
 
-    With `init_model` the weights, base, adapters and text format of that checkpoint are taken up;
-    it may be of another kind. Settings named in `given` were asked for; a ConfigError says which
-    of them that checkpoint contradicts. With `skip_bad` a bad line is said and left out. `curves`
-    names where scalars go beside the log; with `report` the run's report is written at the end.
-    Returns the dev report of the best checkpoint, None without `dev` or where nothing better came.
+    With `init_model` the weights, base, adapters and text format of that checkpoint are taken up; a
+    ConfigError says what it contradicts of the settings asked for, which are named in `given`. With
+    `skip_bad` a bad line is said and left out. `curves` names where scalars go beside the log; with
+    `report` the run's report is written at the end. Returns the dev report of the best checkpoint,
+    None without `dev` or where nothing better came.
     """
     reading = _reader(say if skip_bad else None)
     held = dev_examples(dev, reading(dev), settings) if dev else []
@@ -76,8 +76,7 @@ def train(
         "settings": to_mapping(settings),
         **_versions(),
     }
-    say(f"{source.count} examples to learn, {len(held)} to validate on")
-    say(f"the run is in {out}; to resume it, repeat the command with --out {out}")
+    _tell(source, held, out, say)
     _shard(ranker, settings, processes)
     writer = open_writer(curves, out, origin, say) if processes.first else None
     with closing(writer) if writer else nullcontext():
@@ -97,6 +96,11 @@ def train(
     if report:
         _report(out, held, dev, settings, fitted, init_model, device, say)
     return best
+
+
+def _tell(source: Source, held: Sequence[Example], out: Path, say: Say) -> None:
+    say(f"{source.count} examples to learn, {len(held)} to validate on")
+    say(f"the run is in {out}; to resume it, repeat the command with --out {out}")
 
 
 def _reader(say: Say | None) -> Read:
