@@ -108,5 +108,5 @@ def test_a_persona_weighs_as_much_as_it_shall(index: Index, make: Make, weight: 
 
 
 def test_a_wrong_weight_is_told_before_anything_is_asked(index: Index) -> None:
-    with pytest.raises(ConfigError, match=r"persona_weight is 1\.5; expected 0 to 1"):
+    with pytest.raises(ConfigError, match=r"persona_weight is 1\.5; expected 0 .* to 1 "):
         RetrieveAgent(index, index.ranker, persona_weight=1.5)

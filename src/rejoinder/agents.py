@@ -9,7 +9,7 @@ from rejoinder.confidence import Crowd
 from rejoinder.index import CandidateIndex
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Reply, Scored
-from rejoinder.weighing import PERSONA_WEIGHT, views
+from rejoinder.weighing import PERSONA_WEIGHT, check_weight, views
 from rejoinder.words import folded
 
 SHOWN = 20  # candidates that a reply carries along
@@ -41,7 +41,7 @@ class RetrieveAgent:
         repeat: bool = False,
         persona_weight: float = PERSONA_WEIGHT,
     ) -> None:
-        views(Dialogue(), persona_weight)  # a wrong weight is told now
+        check_weight(persona_weight)
         self.index = index
         self.ranker = ranker
         self.reranker = reranker

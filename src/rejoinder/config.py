@@ -74,7 +74,7 @@ class ModelConfig:
     heads: int = 4
     """Of multihead attention."""
     head: Literal["both", "linear", "prefix"] = "both"
-    """Of a cross-encoder: linear (the paper's), both: the sides apart too, prefix: that, faster."""
+    """Of a cross-encoder: linear (the paper's), both: the sides apart too, prefix: context once."""
     lora: int = 32
     """Rank of the adapters on all linear layers; 0 = train all weights."""
     lora_alpha: int = 64

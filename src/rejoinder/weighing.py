@@ -17,13 +17,21 @@ from rejoinder.schema import Dialogue
 PERSONA_WEIGHT = 0.7  # of an agent; docs/experiments.md has what others give
 
 
+def check_weight(persona_weight: float) -> None:
+    """Raise ConfigError for a weight outside of 0 to 1."""
+    if not 0 <= persona_weight <= 1:
+        raise ConfigError(
+            f"persona_weight is {persona_weight}; expected 0 (the persona has no say) to 1 "
+            f"(it counts in full), so give one between, or leave it at {PERSONA_WEIGHT}"
+        )
+
+
 def views(dialogue: Dialogue, persona_weight: float) -> list[tuple[Dialogue, float]]:
     """The dialogues to score, with their shares, which sum to one.
 
     Raises ConfigError for a weight outside of 0 to 1.
     """
-    if not 0 <= persona_weight <= 1:
-        raise ConfigError(f"persona_weight is {persona_weight}; expected 0 to 1")
+    check_weight(persona_weight)
     plain = replace(dialogue, persona=(), partner_persona=())
     both = [(dialogue, persona_weight), (plain, 1 - persona_weight)]
     if plain == dialogue:

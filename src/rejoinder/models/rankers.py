@@ -192,8 +192,8 @@ class CrossEncoder(nn.Module):
     from such a poly-encoder it ranks as that one does, and learns only what reading together adds.
 
     head="prefix" is the same with a context that does not see the candidates, while they see it in
-    every layer: it is read once for all of them (see `packing`), which for 20 candidates costs a
-    quarter. The base must be a BERT, since others do not take such a mask.
+    every layer: it is read once for all of them (see `packing`), so for 20 candidates a quarter of
+    the tokens is read. The base must be a BERT, since others do not take such a mask.
     """
 
     def __init__(

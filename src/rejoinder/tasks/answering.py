@@ -21,7 +21,7 @@ from rejoinder.index import Index
 from rejoinder.ranker import Precision, TextRanker
 from rejoinder.schema import Dialogue, Message
 from rejoinder.tasks.machine import fast_precision
-from rejoinder.weighing import PERSONA_WEIGHT
+from rejoinder.weighing import PERSONA_WEIGHT, check_weight
 
 Progress = Callable[[int, int], None]
 STDIN = "standard input"  # its name in messages
@@ -95,6 +95,7 @@ def make_agent(
     """
     if candidates and index:
         raise ConfigError("--candidates and --index exclude each other; give one of them")
+    check_weight(persona_weight)  # now, not after many candidates were encoded
     ranker = zoo.load(model, device)
     if ranker.is_cross:
         raise ConfigError(
