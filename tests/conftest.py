@@ -21,6 +21,8 @@ from rejoinder.schema import Dialogue, Example, Message
 from rejoinder.text import TextFormat
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rejoinder.ranker import TextRanker
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported: no test may fetch
@@ -61,6 +63,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "cross-linear-first": {"kind": "cross", "head": "linear", "pooling": "first"},
     "cross-prefix": {"kind": "cross", "head": "prefix"},
     "cross-prefix-first": {"kind": "cross", "head": "prefix", "pooling": "first", "lora": 4},
+    "cross-separate": {"kind": "cross", "towers": "separate"},
+    "cross-prefix-separate": {"kind": "cross", "head": "prefix", "towers": "separate", "lora": 4},
     "cross-max": {"kind": "cross", "pooling": "max"},
     "cross-lora": {"kind": "cross", "lora": 4},
 }
@@ -194,3 +198,11 @@ def full_disk() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.fixture
+def scored(dialogues: list[Dialogue], replies: list[str]) -> Callable[[TextRanker], Tensor]:
+    """All scores of a ranker, (B, N)."""
+    import torch
+
+    return lambda one: torch.stack(one.score_many(dialogues, [replies] * len(dialogues)))

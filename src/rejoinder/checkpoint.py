@@ -162,28 +162,52 @@ def initialise(
     asked = {name: getattr(style, name) for name in LENGTHS if style and name in given}
     same = (*INHERITED, "pooling", *(OF_A_KIND if old.kind == config.kind else ()))
     taken_up = {name: getattr(old, name) for name in same if name in INHERITED or name not in given}
+    taken_up["towers"] = _towers(old, config, given)
     ranker = fresh(replace(config, **taken_up), replace(saved, **asked), trainable=True)
     target = {plain_name(name): tensor for name, tensor in ranker.module.state_dict().items()}
     taken = {}
     left = []
     for name, weight in _read_weights(folder / "model.safetensors").items():
         tower, _, rest = name.partition(".")
-        here = {"context_encoder": "encoder"} if config.kind == "cross" else {}
-        if config.kind != "cross" and old.kind == "cross":
-            here = {"encoder": "context_encoder"}
-        new = f"{here.get(tower, tower)}.{rest}" if rest else tower
-        own_shape = ".lora_" not in new and not new.split(".")[0].endswith("encoder")
-        fits = new in target and (weight.shape == target[new].shape or not own_shape)
-        if fits and not (new == "scale.log" and "scale" in given):
-            taken[new] = weight
-        else:
-            left.append(tower if tower == "candidate_encoder" else name)
+        heirs = _heirs(tower, old, ranker.config)
+        if not heirs:
+            left.append(tower)
+        for heir in heirs:
+            new = f"{heir}.{rest}" if rest else heir
+            own_shape = ".lora_" not in new and not new.split(".")[0].endswith("encoder")
+            fits = new in target and (weight.shape == target[new].shape or not own_shape)
+            if fits and not (new == "scale.log" and "scale" in given):
+                taken[new] = weight
+            else:
+                left.append(name)
     _check_shapes(taken, target, folder)
     with torch.no_grad():
         for name, weight in taken.items():
             target[name].copy_(weight)
     own = set(state(ranker.module, only_adapters=old.lora > 0))
     return ranker, sorted(own - set(taken)), sorted(set(left))
+
+
+def _towers(old: ModelConfig, config: ModelConfig, given: Collection[str]) -> str:
+    """Shared or separate, of what takes up the weights of `old` and was asked to be `config`."""
+    if config.kind == "cross":  # both of its towers may come from one
+        return config.towers if old.kind != "cross" or "towers" in given else old.towers
+    return "shared" if old.kind == "cross" else old.towers
+
+
+def _heirs(tower: str, old: ModelConfig, config: ModelConfig) -> list[str]:
+    """Which towers take up a tower of `old`; what is no tower keeps its name."""
+    both = ["encoder", "apart_encoder"] if config.towers == "separate" else ["encoder"]
+    heirs: dict[str, list[str]] = {}
+    if config.kind == "cross" and old.kind != "cross":
+        heirs = {"context_encoder": both, "candidate_encoder": []}
+    elif config.kind == "cross":
+        heirs = {"encoder": both} if old.towers == "shared" else {"apart_encoder": both[1:]}
+    elif old.kind == "cross" and old.towers == "shared":
+        heirs = {"encoder": ["context_encoder"]}
+    elif old.kind == "cross":
+        heirs = {"encoder": [], "apart_encoder": ["context_encoder"]}
+    return heirs.get(tower, [tower])
 
 
 def resolve(folder: Path) -> Path:
@@ -337,7 +361,10 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
 
 
 # Settings of a ranker that no score depends on.
-ONLY_LEARNING = ("dropout", "attention_dropout", "activation_dropout", "freeze_embeddings")
+ONLY_LEARNING = (
+    *("dropout", "attention_dropout", "activation_dropout"),
+    *("freeze_embeddings", "freeze_apart"),
+)
 
 
 def fingerprint(weights: Mapping[str, Tensor], config: ModelConfig, style: TextFormat) -> str:

@@ -56,7 +56,8 @@ class ModelConfig:
     base_sha256: str = ""
     """Of the base's model.safetensors; filled in by itself, an error if it differs."""
     towers: Literal["shared", "separate"] = "shared"
-    """One encoder for both sides, or one each (bi and poly)."""
+    """One encoder for both sides, or one each; of a cross-encoder, one that reads the sides
+    together and one that reads them apart."""
     pooling: Literal["mean", "first", "max"] = "mean"
     """How states become one vector."""
     normalise: bool = True
@@ -89,6 +90,8 @@ class ModelConfig:
     """Separate towers with one matrix of word vectors."""
     freeze_embeddings: bool = False
     """Keep the base's word vectors; with adapters they are kept anyway."""
+    freeze_apart: bool = False
+    """Of a cross-encoder with separate towers, keep the one that reads the sides apart."""
 
     def __post_init__(self) -> None:
         _check_choices(self)

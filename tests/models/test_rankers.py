@@ -218,9 +218,12 @@ def test_cross_reads_both_in_one_row(make: Make, texts: Texts) -> None:
     close(all_scores(ranker, texts), torch.tensor(wanted))
 
 
+@pytest.mark.parametrize("towers", ["shared", "separate"])
 @torch.inference_mode()
-def test_cross_adds_the_poly_score_of_its_sides_read_apart(make: Make, texts: Texts) -> None:
-    ranker = make(kind="cross", head="both", pooling="mean")
+def test_cross_adds_the_poly_score_of_its_sides_read_apart(
+    make: Make, texts: Texts, towers: str
+) -> None:
+    ranker = make(kind="cross", head="both", pooling="mean", towers=towers)
     module = cast("CrossEncoder", ranker.module)
 
     def read(row: list[int]) -> Tensor:
@@ -233,16 +236,17 @@ def test_cross_adds_the_poly_score_of_its_sides_read_apart(make: Make, texts: Te
             together = read(a + b)
             left, right = (F.normalize(x.mean(0), dim=0) for x in together.split([len(a), len(b)]))
             seen = torch.cat([together.mean(0), left * right * len(left) ** 0.5])
-            products = F.cosine_similarity(read(a), read(b).mean(0), dim=-1)
-            apart = (module.sharpness() * products).softmax(0) @ products
-            wanted[i, j] = module.linear(seen) + module.scale() * apart
+            wanted[i, j] = module.linear(seen) + module.scale() * by_hand(module, a, b)
     close(all_scores(ranker, texts), wanted)
 
 
+@pytest.mark.parametrize("towers", ["shared", "separate"])
 @torch.inference_mode()
-def test_a_prefix_is_read_without_the_candidate_and_seen_by_it(make: Make, texts: Texts) -> None:
+def test_a_prefix_is_read_without_the_candidate_and_seen_by_it(
+    make: Make, texts: Texts, towers: str
+) -> None:
     """By hand, pair by pair: a row of both in which the first part does not see the second."""
-    ranker = make(kind="cross", head="prefix")
+    ranker = make(kind="cross", head="prefix", towers=towers)
     module = cast("CrossEncoder", ranker.module)
 
     def read(a: list[int], b: list[int]) -> Tensor:
@@ -258,12 +262,19 @@ def test_a_prefix_is_read_without_the_candidate_and_seen_by_it(make: Make, texts
         for j, b in enumerate(texts[1]):
             left, right = read(a, b).split([len(a), len(b)])
             close(left, module.encoder(*padded([a]))[0])
-            two = F.normalize(left.mean(0), dim=0) * F.normalize(right.mean(0), dim=0)
-            seen = torch.cat([right.mean(0), two * left.shape[1] ** 0.5])
-            products = F.cosine_similarity(left, module.encoder(*padded([b]))[0].mean(0), dim=-1)
-            apart = (module.sharpness() * products).softmax(0) @ products
-            wanted[i, j] = module.linear(seen) + module.scale() * apart
+            states, mean = F.normalize(left, dim=-1), F.normalize(right.mean(0), dim=0)
+            attended = (module.sharpness() * (states @ mean)).softmax(0) @ states
+            seen = torch.cat([right.mean(0), attended * mean * left.shape[1] ** 0.5])
+            wanted[i, j] = module.linear(seen) + module.scale() * by_hand(module, a, b)
     close(all_scores(ranker, texts), wanted)
+
+
+def by_hand(module: CrossEncoder, a: list[int], b: list[int]) -> Tensor:
+    """What the tower that reads apart says of a pair, before the scale."""
+    left, right = (module.apart_encoder(*padded([x]))[0] for x in (a, b))
+    products = F.cosine_similarity(left, right.mean(0), dim=-1)
+    score: Tensor = (module.sharpness() * products).softmax(0) @ products
+    return score
 
 
 def test_a_prefix_needs_a_base_that_can_be_told_what_to_see(tmp_path: Path) -> None:
@@ -272,6 +283,11 @@ def test_a_prefix_needs_a_base_that_can_be_told_what_to_see(tmp_path: Path) -> N
     base = Base("other", tmp_path, "")
     with pytest.raises(ConfigError, match="head is 'prefix' and the base 'other' is no BERT"):
         build(ModelConfig(kind="cross", head="prefix"), base)
+
+
+def test_a_linear_head_reads_nothing_apart(make: Make) -> None:
+    with pytest.raises(ConfigError, match="towers is 'separate', but head = linear reads"):
+        make(kind="cross", head="linear", towers="separate")
 
 
 @pytest.mark.parametrize("head", ["both", "prefix"])

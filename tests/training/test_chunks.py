@@ -34,6 +34,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "cross": {"kind": "cross"},
     "cross-linear": {"kind": "cross", "head": "linear"},
     "cross-prefix": {"kind": "cross", "head": "prefix"},
+    "cross-separate": {"kind": "cross", "head": "prefix", "towers": "separate"},
 }
 
 

@@ -25,6 +25,7 @@ TRAINING = {
     "poly-fewer-rows-than-processes": ["poly", "--batch-size", "5"],  # the last batch has one
     "cross": ["cross", "--batch-size", "5"],
     "cross-prefix": ["cross", "--head", "prefix", "--batch-size", "5", "--negatives", "6"],
+    "cross-separate": ["cross", "--towers", "separate", "--batch-size", "5"],
     "cross-cached": ["cross", "--max-tokens", "100"],
     "bi-two-towers-hard": ["bi", "--towers", "separate", "--candidates", "batch-hard"],
 }

@@ -23,6 +23,7 @@ from rejoinder.schema import Dialogue, Message
 from rejoinder.text import TextFormat
 from rejoinder.training.start import (
     dev_examples,
+    freeze_apart,
     freeze_embeddings,
     train,
     training_examples,
@@ -230,6 +231,36 @@ def test_frozen_embeddings_stay_as_they_are(
     freeze_embeddings(ranker)
     learned = [p for p in ranker.module.parameters() if p.requires_grad]
     assert 0 < len(learned) < len(list(ranker.module.parameters()))
+
+
+@pytest.mark.parametrize("lora", [0, 4])
+def test_what_reads_apart_can_be_kept(
+    file: Path, tmp_path: Path, config: ModelConfig, style: TextFormat, lora: int
+) -> None:
+    begin(file, tmp_path / "poly", replace(config, kind="poly", lora=lora), style)
+    wanted = replace(config, kind="cross", towers="separate", lora=lora, freeze_apart=True)
+    start = tmp_path / "poly"
+    begin(file, tmp_path / "run", wanted, style, init_model=start, given=["towers"])
+    before = load_file(tmp_path / "poly/best/model.safetensors")
+    after = load_file(tmp_path / "run/best/model.safetensors")
+    kept = {
+        name: after[name.replace("context_encoder", "apart_encoder")].equal(value)
+        for name, value in before.items()
+        if name.startswith("context_encoder.")
+    }
+    assert kept
+    assert all(kept.values())
+    assert not all(
+        after[name.replace("context_encoder", "encoder")].equal(before[name]) for name in kept
+    )
+
+
+@pytest.mark.parametrize(("kind", "towers"), [("cross", "shared"), ("bi", "separate")])
+def test_only_a_cross_encoder_with_two_towers_reads_apart(
+    make: Make, kind: str, towers: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"a {kind}-encoder with {towers} towers; take train"):
+        freeze_apart(make(kind=kind, towers=towers))
 
 
 def test_curves_for_tensorboard(

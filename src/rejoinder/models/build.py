@@ -27,8 +27,14 @@ def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEnc
                 f"head is 'prefix' and the base {base.name!r} is no BERT, the only one whose "
                 "tokens can be told what to see; take head = both, or another base"
             )
+        if config.head == "linear" and config.towers == "separate":
+            raise ConfigError(
+                "towers is 'separate', but head = linear reads the two sides together only; take "
+                "head = both or prefix, or shared towers"
+            )
         return CrossEncoder(
             encoder,
+            apart_encoder=copy.deepcopy(encoder) if config.towers == "separate" else None,
             head=config.head,
             pooling=config.pooling,
             scale=scale,

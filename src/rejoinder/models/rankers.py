@@ -193,13 +193,19 @@ class CrossEncoder(nn.Module):
 
     head="prefix" is the same with a context that does not see the candidates, while they see it in
     every layer: it is read once for all of them (see `packing`), so for 20 candidates a quarter of
-    the tokens is read. The base must be a BERT, since others do not take such a mask.
+    the tokens is read. The linear function sees the products of a candidate's mean state with what
+    that state attends to in the context. The base must be a BERT, since others do not take such a
+    mask.
+
+    With an `apart_encoder` the two are read apart by that one, so that what is learned about
+    reading together cannot disturb it.
     """
 
     def __init__(
         self,
         encoder: Encoder,
         *,
+        apart_encoder: Encoder | None = None,
         head: Head = "both",
         pooling: Pooling = "mean",
         scale: float = 20.0,
@@ -207,6 +213,7 @@ class CrossEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.apart_encoder = apart_encoder or encoder  # the same object where towers are shared
         self.head = head
         self.pooling: Pooling = pooling
         self.scale = Scale(scale, learn_scale)
@@ -234,7 +241,8 @@ class CrossEncoder(nn.Module):
     def tokens(self, left: Tokens, right: Tokens, count: int) -> Tokens:
         """How many tokens are read for a context of `left` with `count` candidates of `right`."""
         if self.head == "prefix":
-            return -(-count // MOST) * left + 2 * count * right
+            alone = 0 if self.apart_encoder is self.encoder else left
+            return -(-count // MOST) * left + 2 * count * right + alone
         return count * (left + right)
 
     def score_pairs(self, context: Encoded, candidates: Encoded, owner: Tensor) -> Tensor:
@@ -247,8 +255,10 @@ class CrossEncoder(nn.Module):
         if self.head == "linear":
             return self.linear(pooled)[:, 0]
         left, right = pool(states, mask & ~second, "mean"), pool(states, mask & second, "mean")
-        apart = self._apart(self.encoder(*context), context.mask, candidates, owner)
-        return self._together(pooled, left, right) + self.scale() * apart
+        left, right = F.normalize(left, dim=-1), F.normalize(right, dim=-1)
+        alone = self.apart_encoder(*context)
+        apart = self._apart(alone, context.mask, candidates, owner)
+        return self._together(pooled, left * right) + self.scale() * apart
 
     def _behind_their_context(self, context: Encoded, candidates: Encoded, owner: Tensor) -> Tensor:
         packed = pack(context, candidates, owner)
@@ -257,20 +267,23 @@ class CrossEncoder(nn.Module):
         behind = states[packed.row[:, None], packed.place]  # (P, L, D)
         right = pool(behind, candidates.mask, "mean")
         pooled = right if self.pooling == "mean" else pool(behind, candidates.mask, self.pooling)
-        left = pool(alone, context.mask, "mean")[owner]
+        left, right = F.normalize(alone, dim=-1)[owner], F.normalize(right, dim=-1)
+        right = right.to(left)
+        seen = attend(right[:, None], left, context.mask[owner], self.sharpness())[:, 0]  # (P, D)
+        if self.apart_encoder is not self.encoder:
+            alone = self.apart_encoder(*context)
         apart = self._apart(alone, context.mask, candidates, owner)
-        return self._together(pooled, left, right) + self.scale() * apart
+        return self._together(pooled, seen * right) + self.scale() * apart
 
-    def _together(self, pooled: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """The linear function of what was read together: three times (P, D) -> (P,)"""
-        product = F.normalize(left, dim=-1) * F.normalize(right, dim=-1)
-        product = product * math.sqrt(left.shape[-1])  # entries of about one
+    def _together(self, pooled: Tensor, product: Tensor) -> Tensor:
+        """The linear function of what was read together: twice (P, D) -> (P,)"""
+        product = product * math.sqrt(product.shape[-1])  # entries of about one
         return self.linear(torch.cat([pooled, product.to(pooled)], -1))[:, 0]
 
     def _apart(self, left: Tensor, mask: Tensor, candidates: Encoded, owner: Tensor) -> Tensor:
         """Poly score of the two sides, each read alone: states (B, T, D) of contexts -> (P,)"""
         states = F.normalize(left, dim=-1)[owner]  # (P, T, D)
-        right = pool(self.encoder(*candidates), candidates.mask, "mean")
+        right = pool(self.apart_encoder(*candidates), candidates.mask, "mean")
         products = states @ F.normalize(right, dim=-1).to(states)[:, :, None]  # (P, T, 1)
         return late_score(products, mask[owner], self.sharpness())[:, 0]
 

@@ -201,6 +201,8 @@ def _ranker(
         _check_inherited(init_model, ranker, model, style, given)
     if model.freeze_embeddings:
         freeze_embeddings(ranker)
+    if model.freeze_apart:
+        freeze_apart(ranker)
     return ranker
 
 
@@ -313,3 +315,14 @@ def freeze_embeddings(ranker: TextRanker) -> None:
     """Keep the word vectors as the base has them."""
     for tower in towers(ranker.module).values():
         tower.model.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]
+
+
+def freeze_apart(ranker: TextRanker) -> None:
+    """Keep the tower with which a cross-encoder reads the sides apart."""
+    if ranker.config.kind != "cross" or ranker.config.towers == "shared":
+        raise ConfigError(
+            "freeze_apart keeps the tower with which a cross-encoder reads the sides apart, but "
+            f"this is a {ranker.config.kind}-encoder with {ranker.config.towers} towers; take "
+            "train cross --towers separate, or leave it out"
+        )
+    ranker.module.apart_encoder.requires_grad_(False)
