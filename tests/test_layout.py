@@ -30,7 +30,7 @@ LADDER = [
     "errors schema significance reliability progress memory batching sharded words",
     "extras files metrics text config confidence diversity drawing weighing",
     "tokens data models runs",
-    "candidates ranker suggestion",
+    "candidates layouts ranker suggestion",
     "checkpoint evaluation calibration index mining",
     "baselines zoo",
     "agents training",
@@ -51,6 +51,7 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split(
 # What reads text, settings and numbers, or asks and answers, works without torch.
 LIGHT = ["errors", "schema", "words", "metrics", "progress", "memory", "extras", "files", "text"]
 LIGHT += ["config", "confidence", "tokens", "data", "candidates", "chat", "cli", "drawing", "runs"]
+LIGHT += ["layouts"]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sentence_transformers"}
 HEAVY |= {"matplotlib", "wandb"}
 

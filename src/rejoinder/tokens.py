@@ -16,24 +16,46 @@ from rejoinder.errors import CheckpointError
 from rejoinder.schema import Dialogue
 from rejoinder.text import TextFormat, candidate_piece, fit, persona_pieces, turn_pieces
 
+MOST_SEEN = 200_000  # pieces kept, of about 200 bytes each
 
-class Tokens:
-    """Turns contexts and candidates into rows of token ids under one text format.
 
-    Pieces that were seen before are looked up: a dialogue's messages come back in every later
-    context of it.
+class Pieces:
+    """Texts to token ids that are never special ones. Pieces seen before are looked up.
+
+    `never` are further ids that text may not become.
     """
 
+    def __init__(self, tokenizer: Tokenizer, never: Iterable[int] = ()) -> None:
+        self.tokenizer = _bare(tokenizer)
+        self._never_text = {*never, *_special(tokenizer)}
+        self._seen: dict[str, list[int]] = {}
+
+    def ids(self, pieces: Sequence[str]) -> list[list[int]]:
+        """The ids of every piece, in the order given."""
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()
+        new = list(dict.fromkeys(piece for piece in pieces if piece not in self._seen))
+        try:
+            encoded = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
+        except TypeError:  # half a character (a lone surrogate), which a tokenizer cannot read
+            whole = [piece.encode("utf-8", "replace").decode() for piece in new]
+            encoded = self.tokenizer.encode_batch_fast(whole, add_special_tokens=False)
+        self._seen.update(
+            (piece, [i for i in one.ids if i not in self._never_text])
+            for piece, one in zip(new, encoded, strict=True)
+        )
+        return [self._seen[piece] for piece in pieces]
+
+
+class Tokens:
+    """Turns contexts and candidates into rows of token ids under one text format."""
+
     def __init__(self, tokenizer: Tokenizer, style: TextFormat, pad: int = 0) -> None:
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        tokenizer.encode_special_tokens = True
-        self.tokenizer = tokenizer
+        self.tokenizer = _bare(tokenizer)
         self.style = style
         self.pad = pad
         self.prefix, self.suffix = _frame(tokenizer)
-        self._never_text = {*self.prefix, *self.suffix, *_special(tokenizer)}
-        self._seen: dict[str, list[int]] = {}
+        self._pieces = Pieces(tokenizer, (*self.prefix, *self.suffix))
 
     @classmethod
     def from_file(cls, path: Path, style: TextFormat, pad: int = 0) -> Tokens:
@@ -50,45 +72,34 @@ class Tokens:
         """Rows of at most `max_context` ids, one per dialogue."""
         personas = [persona_pieces(dialogue, self.style) for dialogue in dialogues]
         turns = [turn_pieces(dialogue, self.style) for dialogue in dialogues]
-        self._learn(piece for pieces in (*personas, *turns) for piece in pieces)
+        pieces = [piece for some in (*personas, *turns) for piece in some]
+        known = dict(zip(pieces, self._pieces.ids(pieces), strict=True))
         room = self.style.max_context - len(self.prefix) - len(self.suffix)
         rows = []
         for about, said in zip(personas, turns, strict=True):
             ids = fit(
-                [self._seen[piece] for piece in about],
-                [self._seen[piece] for piece in said],
+                [known[piece] for piece in about],
+                [known[piece] for piece in said],
                 room,
                 self.style.keep,
             )
             rows.append([*self.prefix, *ids, *self.suffix])
-        self._forget()
         return rows
 
     def candidates(self, replies: Sequence[str]) -> list[list[int]]:
         """Rows of at most `max_reply` ids, one per reply; a long reply keeps its start."""
         pieces = [candidate_piece(reply, self.style) for reply in replies]
-        self._learn(pieces)
         room = self.style.max_reply - len(self.prefix) - len(self.suffix)
-        rows = [[*self.prefix, *self._seen[piece][:room], *self.suffix] for piece in pieces]
-        self._forget()
-        return rows
+        found = self._pieces.ids(pieces)
+        return [[*self.prefix, *ids[:room], *self.suffix] for ids in found]
 
-    def _learn(self, pieces: Iterable[str]) -> None:
-        new = list(dict.fromkeys(piece for piece in pieces if piece not in self._seen))
-        try:
-            encoded = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
-        except TypeError:  # half a character (a lone surrogate), which a tokenizer cannot read
-            whole = [piece.encode("utf-8", "replace").decode() for piece in new]
-            encoded = self.tokenizer.encode_batch_fast(whole, add_special_tokens=False)
-        self._seen.update(
-            (piece, [i for i in one.ids if i not in self._never_text])
-            for piece, one in zip(new, encoded, strict=True)
-        )
 
-    def _forget(self, limit: int = 200_000) -> None:
-        """Keep memory bounded: about 200 bytes a piece."""
-        if len(self._seen) > limit:
-            self._seen.clear()
+def _bare(tokenizer: Tokenizer) -> Tokenizer:
+    """The same, set to neither pad nor cut nor find special tokens in text."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def _special(tokenizer: Tokenizer) -> set[int]:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rejoinder.models.past import Past
+
 
 @dataclass(frozen=True)
 class BertShape:
@@ -94,7 +96,18 @@ class Bert(nn.Module):
         """
         mask = attention_mask.bool()
         seen = mask[:, None, None, :] if mask.dim() == 2 else mask[:, None]  # for every head
-        return States(self.encoder(self.embeddings(input_ids, position_ids), seen))
+        words = self.embeddings.word_embeddings(input_ids)
+        return States(self.encoder(self.embeddings(words, position_ids), seen))
+
+    def read(
+        self, words: Tensor, seen: Tensor, positions: Tensor, past: Past | None = None
+    ) -> Tensor:
+        """As a causal model: word vectors (B, T, D), seen (B, T, K), positions -> (B, T, D).
+
+        With `past`, K counts its tokens too, and those of this call are added to it.
+        """
+        states: Tensor = self.encoder(self.embeddings(words, positions), seen[:, None], past)
+        return states
 
 
 class Embeddings(nn.Module):
@@ -109,12 +122,12 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
-        places = self.position_embeddings.weight[: ids.shape[1]]
+    def forward(self, words: Tensor, positions: Tensor | None = None) -> Tensor:
+        places = self.position_embeddings.weight[: words.shape[1]]
         if positions is not None:
             places = self.position_embeddings(positions)
         fixed = places + self.token_type_embeddings.weight[0]
-        states: Tensor = self.dropout(self.LayerNorm(self.word_embeddings(ids) + fixed))
+        states: Tensor = self.dropout(self.LayerNorm(words + fixed))
         return states
 
 
@@ -125,9 +138,9 @@ class Layers(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, states: Tensor, seen: Tensor) -> Tensor:
-        for layer in self.layer:
-            states = layer(states, seen)
+    def forward(self, states: Tensor, seen: Tensor, past: Past | None = None) -> Tensor:
+        for number, layer in enumerate(self.layer):
+            states = layer(states, seen, past, number)
         return states
 
 
@@ -142,8 +155,10 @@ class Layer(nn.Module):
         self.output = Added(inner, config)
         self.rate = config.activation_dropout
 
-    def forward(self, states: Tensor, seen: Tensor) -> Tensor:
-        states = self.attention(states, seen)
+    def forward(
+        self, states: Tensor, seen: Tensor, past: Past | None = None, number: int = 0
+    ) -> Tensor:
+        states = self.attention(states, seen, past, number)
         inner = F.gelu(self.intermediate["dense"](states))
         inner = F.dropout(inner, self.rate, self.training)
         added: Tensor = self.output(inner, states)
@@ -165,8 +180,12 @@ class Attention(nn.Module):
         )
         self.output = Added(width, config)
 
-    def forward(self, states: Tensor, seen: Tensor) -> Tensor:
+    def forward(
+        self, states: Tensor, seen: Tensor, past: Past | None = None, number: int = 0
+    ) -> Tensor:
         q, k, v = (self._split(self.self[name](states)) for name in SIDES)
+        if past is not None:
+            k, v = past.extend(number, k, v)
         mixed = fused_attention(q, k, v, seen, self.rate if self.training else 0.0)
         added: Tensor = self.output(mixed.transpose(1, 2).flatten(2), states)
         return added
@@ -190,7 +209,7 @@ class Added(nn.Module):
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, dropout: float) -> Tensor:
-    """Three times (B, H, T, D/H), seen (B, 1, 1 or T, T) -> (B, H, T, D/H).
+    """(B, H, T, D/H), twice (B, H, K, D/H), seen (B, 1, 1 or T, K) -> (B, H, T, D/H).
 
     On a processor the fused kernel is slow backwards in bf16, so a step that learns runs it in
     fp32: 17 % faster in all (docs/experiments.md).

@@ -3,7 +3,8 @@
 The tokens of the context see one another; those of a candidate see the context and their own
 candidate, never another one. So a row of a context and K candidates says, for each, what that
 candidate says behind the context alone (a prefix language model's mask, Dong et al. 2019,
-arXiv:1905.03197), and costs T + K L tokens instead of K (T + L).
+arXiv:1905.03197), and costs T + K L tokens instead of K (T + L). With `causal` each token sees
+only those before it, as in any language model.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ MOST = 24  # candidates of a row: attention grows with the square of its length
 class Packed(NamedTuple):
     """Rows (R, S) of a context and candidates behind it.
 
-    ids and positions (R, S), the latter counted from 0 in each text; seen (R, S, S): query, key.
+    ids and positions (R, S), the latter counted from 0 in each text, or on from the context's end
+    where a model is causal; seen (R, S, S): query, key.
     lead (B,): a row that has context b. row (P,) and place (P, L): where candidate p stands; place
     of its padding is that of its first token.
     """
@@ -37,6 +39,8 @@ def pack(
     candidates: tuple[Tensor, Tensor],
     owner: Tensor,
     most: int = MOST,
+    *,
+    causal: bool = False,
 ) -> Packed:
     """(B, T) and (P, L) ids and masks, padded on the right; owner (P,) = context of each candidate.
 
@@ -64,9 +68,11 @@ def pack(
     rows, columns = row[number], begin[number] + step
     ids[rows, columns] = right[number, step]
     text[rows, columns] = number + 1
-    positions[rows, columns] = step
+    positions[rows, columns] = step + (left_mask.sum(1)[owner[number]] if causal else 0)
 
     seen = (text == 0)[:, None, :] | ((text[:, :, None] == text[:, None, :]) & (text > 0)[:, None])
+    if causal:
+        seen &= torch.ones(width, width, dtype=torch.bool, device=device).tril()
     place = begin[:, None] + torch.arange(right.shape[1], device=device) * right_mask
     return Packed(ids, positions, seen, lead, row, place)
 

@@ -92,16 +92,17 @@ def hash_file(path: Path) -> str:
 
 def load_encoder(base: Base, dropout: Dropout = NO_DROPOUT) -> Bert | PreTrainedModel:
     """The base in fp32, without a pooling layer, in evaluation mode: our BERT, or an AutoModel."""
-    shape = _bert_shape(base.folder, dropout)
+    shape = shape_of(config_of(base.folder), dropout)
     return _load_any(base, dropout) if shape is None else _load_bert(base, shape)
 
 
-def _bert_shape(folder: Path, dropout: Dropout) -> BertShape | None:
+def config_of(folder: Path) -> dict[str, Any]:
+    """What a base's config.json says; nothing if it cannot be read (the library says why)."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # the library says what is wrong with it
-    return shape_of(config, dropout) if isinstance(config, dict) else None
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _load_bert(base: Base, shape: BertShape) -> Bert:
@@ -111,25 +112,19 @@ def _load_bert(base: Base, shape: BertShape) -> Bert:
         restore(model, load_file(folder / "model.safetensors"))
         return model
 
-    loaded: Bert = _loaded(base, read)
-    return loaded.eval()
+    model: Bert = loaded(base, read)
+    return model.eval()
 
 
 def _load_any(base: Base, dropout: Dropout) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging as hf_logging
 
-    config = _loaded(base, AutoConfig.from_pretrained)
-    for name, rate in {
-        **dict.fromkeys(STATES_DROPOUT, dropout.states),
-        **dict.fromkeys(("attention_probs_dropout_prob", "attention_dropout"), dropout.attention),
-        "activation_dropout": dropout.activation,
-    }.items():
-        if isinstance(getattr(config, name, None), (int, float)):
-            setattr(config, name, rate)
+    config = loaded(base, AutoConfig.from_pretrained)
+    with_dropout(config, dropout)
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
-    read = partial(_loaded, base, AutoModel.from_pretrained, config=config, dtype=torch.float32)
+    read = partial(loaded, base, AutoModel.from_pretrained, config=config, dtype=torch.float32)
     try:
         model: PreTrainedModel = read(attn_implementation=_attention_name())
     except CheckpointError:  # some families, such as MPNet, have an attention of their own only
@@ -142,7 +137,19 @@ def _load_any(base: Base, dropout: Dropout) -> PreTrainedModel:
     return model.eval()
 
 
-def _loaded(base: Base, load: Callable[..., Any], **settings: Any) -> Any:
+def with_dropout(config: Any, dropout: Dropout) -> None:
+    """Set the rates of a library's config, which every family has under names of its own."""
+    for name, rate in {
+        **dict.fromkeys(STATES_DROPOUT, dropout.states),
+        **dict.fromkeys(("attention_probs_dropout_prob", "attention_dropout"), dropout.attention),
+        "activation_dropout": dropout.activation,
+    }.items():
+        if isinstance(getattr(config, name, None), (int, float)):
+            setattr(config, name, rate)
+
+
+def loaded(base: Base, load: Callable[..., Any], **settings: Any) -> Any:
+    """A base through `load`. Raises CheckpointError, saying what is expected, where that fails."""
     try:
         return load(base.folder, **settings)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

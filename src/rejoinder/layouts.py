@@ -1,0 +1,207 @@
+"""From a dialogue to what a language model reads and writes on: two layouts.
+
+`speakers` is TransferTransfo's (Wolf et al. 2019): five tokens of our own say where the persona
+begins, who speaks, and where a reply ends. The model reads every token together with its type, the
+speaker that came last (`Generator.types`).
+
+    token  <bos> i love tea .  <speaker2> hi , how are you ?  <speaker1> fine , and you ? <eos>
+    type   <speaker1> ...      <speaker2> ...                 <speaker1> ...
+
+`template` is the base's own chat template, with the persona as system message, for models that
+were taught to follow one. Either way the last token of a context opens the reply, user text never
+becomes a special token, and what is too long loses its oldest messages first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+from rejoinder.errors import ConfigError
+from rejoinder.schema import Dialogue, Message
+from rejoinder.text import fit
+from rejoinder.tokens import Pieces
+
+SPEAKERS = ("<bos>", "<eos>", "<speaker1>", "<speaker2>", "<pad>")
+
+
+class Layout(Protocol):
+    """How a dialogue is laid out for a language model."""
+
+    @property
+    def stop(self) -> frozenset[int]:
+        """Tokens that end a reply."""
+
+    @property
+    def never(self) -> frozenset[int]:
+        """Tokens that are neither text nor an end."""
+
+    def context(self, dialogue: Dialogue) -> list[int]:
+        """All that stands before a reply's first token; the last token opens the reply."""
+
+    def reply(self, text: str) -> list[int]:
+        """A reply and its end."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What was written."""
+
+
+class Speakers:
+    """TransferTransfo's layout. `ids` are those of the tokens in SPEAKERS, in that order.
+
+    The assistant is speaker 1 and the user speaker 2, whatever the number of turns. (The first code
+    counted types from the start, which gives the two each other's after an even number.)
+    System messages stand with the persona.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, ids: Sequence[int], *, room: int, most: int, history: int = 0
+    ) -> None:
+        self.pieces = Pieces(tokenizer)
+        self.bos, self.eos, self.assistant, self.user, self.pad = ids
+        self.room = room  # tokens of a context, the one that opens the reply included
+        self.most = most  # tokens of a reply, its end included
+        self.history = history  # newest messages to read; 0 = all
+        self.stop = frozenset({self.eos, self.assistant, self.user})
+        special = tokenizer.get_added_tokens_decoder()
+        own = {i for i, token in special.items() if token.special}
+        self.never = frozenset({self.bos, self.pad} | own) - self.stop
+
+    def context(self, dialogue: Dialogue) -> list[int]:
+        """<bos> persona, then every message behind its speaker, and speaker 1."""
+        said = [m for m in dialogue.messages if m.role != "system"][-self.history :]
+        about = [*dialogue.persona, *(m.content for m in dialogue.messages if m.role == "system")]
+        ids = self.pieces.ids([*about, *(m.content for m in said)])
+        half = (self.room - 2) // 2 - 1  # of a message that is longer than that, its end is read
+        turns = [
+            [who, *text[max(0, len(text) - half) :]]
+            for who, text in zip(map(self._speaker, said), ids[len(about) :], strict=True)
+        ]
+        return [self.bos, *fit(ids[: len(about)], turns, self.room - 2), self.assistant]
+
+    def reply(self, text: str) -> list[int]:
+        """The reply's tokens and <eos>."""
+        return [*self.pieces.ids([text])[0][: self.most - 1], self.eos]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What was written."""
+        return self.pieces.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    def _speaker(self, message: Message) -> int:
+        return self.assistant if message.role == "assistant" else self.user
+
+
+Render = Callable[[list[dict[str, str]], bool], str]
+MARK = re.compile("\ue000(\\d+)\ue001")  # stands for a text while a template is filled in
+
+
+class Template:
+    """The chat template of an instruct model.
+
+    `render` fills it in: messages of role and content, and whether the assistant is to go on. Where
+    the template knows no system message, the persona opens the first user message. Texts are
+    tokenized apart from the template, so that nobody can write a mark of the template into them.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        render: Render,
+        *,
+        eos: int,
+        room: int,
+        most: int,
+        history: int = 0,
+    ) -> None:
+        self.marks = Tokenizer.from_str(tokenizer.to_str())  # finds the template's own tokens
+        self.marks.encode_special_tokens = False
+        self.pieces = Pieces(tokenizer)
+        self.render = render
+        self.room, self.most, self.history = room, most, history
+        special = tokenizer.get_added_tokens_decoder()
+        own = {i for i, token in special.items() if token.special}
+        closing = self._closing()
+        ends = [i for i in closing if i in own]
+        self.close = closing[: closing.index(ends[0]) + 1] if ends else [eos]
+        self.stop = frozenset({eos, self.close[-1]})
+        self.never = frozenset(own) - self.stop
+
+    def context(self, dialogue: Dialogue) -> list[int]:
+        """The template up to where the assistant begins; the oldest messages go, the persona stays.
+
+        Raises ConfigError where the template takes no dialogue like this one.
+        """
+        messages, persona = list(dialogue.messages[-self.history :]), list(dialogue.persona)
+        while len(ids := self._laid_out(persona, messages)) > self.room:
+            if len(messages) > 1:
+                messages = messages[1:]
+            elif persona:
+                persona = persona[:-1]
+            else:  # the template alone is longer than half of the room
+                return ids[len(ids) - self.room :]
+        return ids
+
+    def reply(self, text: str) -> list[int]:
+        """The reply's tokens and what closes a message of the assistant."""
+        return [*self.pieces.ids([text])[0][: self.most - len(self.close)], *self.close]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What was written."""
+        return self.pieces.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    def _laid_out(self, persona: Sequence[str], messages: Sequence[Message]) -> list[int]:
+        told = [Message("system", " ".join(persona))] if persona else []
+        merged = _alternating([*told, *messages]) or [Message("user", "")]
+        try:
+            return self._filled(merged)
+        except ConfigError:
+            first = merged[0] if merged else None
+            if first is None or first.role != "system":
+                raise
+            rest = [Message("user", first.content), *merged[1:]]
+            return self._filled(_alternating(rest))
+
+    def _filled(self, messages: Sequence[Message]) -> list[int]:
+        parts = MARK.split(self._text([message.role for message in messages], going_on=True))
+        said = self.pieces.ids([message.content for message in messages])
+        ids: list[int] = []
+        for place, part in enumerate(parts):  # template, number of a text, template ...
+            if place % 2:
+                text = said[int(part)]  # of one that is longer than half of the room, its end
+                ids += text[max(0, len(text) - self.room // 2) :]
+            elif part:
+                ids += self.marks.encode(part, add_special_tokens=False).ids
+        return ids
+
+    def _closing(self) -> list[int]:
+        """What the template puts behind a message of the assistant."""
+        whole = self._text(["user", "assistant"], going_on=False)
+        return self.marks.encode(MARK.split(whole)[-1], add_special_tokens=False).ids
+
+    def _text(self, roles: Sequence[str], *, going_on: bool) -> str:
+        filled = [
+            {"role": role, "content": f"\ue000{number}\ue001"} for number, role in enumerate(roles)
+        ]
+        try:
+            return self.render(filled, going_on)
+        except Exception as error:  # templates raise what they like
+            reason = str(error).split("\n")[0][:160]
+            raise ConfigError(
+                f"the base's chat template refuses a dialogue of {', '.join(roles)} ({reason}); "
+                "take layout = speakers"
+            ) from None
+
+
+def _alternating(messages: Sequence[Message]) -> list[Message]:
+    """Neighbours of one role as one message, which is what templates expect."""
+    found: list[Message] = []
+    for message in messages:
+        if found and found[-1].role == message.role:
+            both = f"{found[-1].content}\n{message.content}"
+            found[-1] = Message(message.role, both)
+        else:
+            found.append(message)
+    return found
