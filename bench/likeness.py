@@ -5,8 +5,8 @@ python bench/likeness.py [MODEL ...]
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -52,7 +52,9 @@ def cosines(ranker: TextRanker, pairs: Sequence[tuple[str, str]]) -> list[float]
 
 def main() -> None:
     """Measure and print, one line for each model."""
-    for name in sys.argv[1:] or ["persona-poly", "persona-bi", "untuned"]:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("models", nargs="*", default=["persona-poly", "persona-bi", "untuned"])
+    for name in parser.parse_args().models:
         ranker = baselines.untuned() if name == "untuned" else zoo.load(name)
         same, other = cosines(ranker, SAME), cosines(ranker, OTHER)
         above = sum(one > other[-1] for one in same)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from rejoinder.errors import ConfigError
 from rejoinder.schema import Dialogue, Message
-from rejoinder.weighing import views
+from rejoinder.weighing import views, weighted
 
 MESSAGES = (Message("user", "hi"),)
 KNOWN = Dialogue(MESSAGES, ("i am a guide .",), ("i am a cook .",))
@@ -29,3 +30,9 @@ def test_what_counts_nothing_is_not_read() -> None:
 def test_a_weight_is_a_share(weight: float) -> None:
     with pytest.raises(ConfigError, match="persona_weight is .*; expected 0 .* to 1 "):
         views(PLAIN, weight)
+
+
+def test_scores_are_summed_up_in_their_shares() -> None:
+    scores = [torch.tensor([1.0, 8.0]), torch.tensor([3.0, -4.0])]
+    assert weighted(scores, (0.25, 0.75)).tolist() == [2.5, -1.0]
+    assert weighted(scores[:1], (1.0,)).equal(scores[0])

@@ -8,9 +8,11 @@ For choosing candidates by hand or by rule before an index is built of them and 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rejoinder import candidates
+from rejoinder.errors import RejoinderError
 from rejoinder.files import write_text
 
 
@@ -28,4 +30,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (RejoinderError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from rejoinder import checkpoint
 from rejoinder.config import ModelConfig, from_mapping
+from rejoinder.errors import RejoinderError
 from rejoinder.ranker import TextRanker
 
 FACTOR = 2.0  # lora_alpha / lora of the result
@@ -108,4 +110,7 @@ def mean(tensors: Sequence[Tensor]) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (RejoinderError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

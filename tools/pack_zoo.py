@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
 
 from rejoinder import checkpoint, zoo
+from rejoinder.errors import RejoinderError
 from rejoinder.files import write_text
 
 LICENCE = (
@@ -74,4 +76,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (RejoinderError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ import rejoinder
 from rejoinder.baselines import untuned
 from rejoinder.data import read, write_jsonl
 from rejoinder.data.files import numbered_lines
+from rejoinder.errors import RejoinderError
 from rejoinder.schema import Dialogue, Message, Role
 
 SHARPNESS = 8.0  # of the probability that an utterance came of a persona sentence
@@ -128,4 +130,7 @@ def _answers(texts: Sequence[str], sentences: Sequence[str], model: str) -> Tens
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (RejoinderError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

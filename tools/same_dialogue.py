@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rejoinder.data import read, write_jsonl
+from rejoinder.errors import RejoinderError
 from rejoinder.schema import Dialogue, Message
 from rejoinder.words import caseless
 
@@ -69,4 +71,7 @@ def with_hard(dialogue: Dialogue, counts: Sequence[int], chance: random.Random) 
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (RejoinderError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from rejoinder.data import read, write_jsonl
+from rejoinder.errors import RejoinderError
 from rejoinder.schema import Dialogue
 
 LENGTH, LONGEST = 4, 300  # messages, characters
@@ -43,4 +45,7 @@ def pieces(dialogue: Dialogue) -> Iterator[Dialogue]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (RejoinderError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

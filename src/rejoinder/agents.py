@@ -9,7 +9,7 @@ from rejoinder.confidence import Crowd
 from rejoinder.index import CandidateIndex
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Reply, Scored
-from rejoinder.weighing import PERSONA_WEIGHT, check_weight, views
+from rejoinder.weighing import PERSONA_WEIGHT, check_weight, views, weighted
 from rejoinder.words import folded
 
 SHOWN = 20  # candidates that a reply carries along
@@ -74,11 +74,9 @@ class RetrieveAgent:
     def _rescored(self, seen: Dialogue, listed: list[Scored]) -> list[float]:
         assert self.reranker is not None
         texts = [one.text for one in listed]
-        parts = [
-            share * self.reranker.scores(view, texts)
-            for view, share in views(seen, self.persona_weight)
-        ]
-        found: list[float] = sum(parts[1:], parts[0]).tolist()
+        seen_so, shares = zip(*views(seen, self.persona_weight), strict=True)
+        scores = [self.reranker.scores(view, texts) for view in seen_so]
+        found: list[float] = weighted(scores, shares).tolist()
         return found
 
     def _confidence(self, fresh: list[Scored], pool: Crowd) -> float | None:

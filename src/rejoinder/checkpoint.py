@@ -399,8 +399,12 @@ def _check_positions(module: nn.Module, style: TextFormat) -> None:
     together = isinstance(module, CrossEncoder) and module.head != "prefix"
     need = style.max_context + style.max_reply if together else style.max_context
     if need > limit:
-        raise ConfigError(f"contexts of {need} tokens, but the base reads at most {limit}")
+        raise ConfigError(
+            f"contexts of {need} tokens, but the base reads at most {limit}; lower max_context by "
+            f"{need - limit}, or take a base that reads more"
+        )
     if style.max_reply > limit:
         raise ConfigError(
-            f"candidates of {style.max_reply} tokens, but the base reads at most {limit}"
+            f"candidates of {style.max_reply} tokens, but the base reads at most {limit}; lower "
+            "max_reply, or take a base that reads more"
         )

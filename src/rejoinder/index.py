@@ -34,7 +34,7 @@ from rejoinder.files import check_replaceable, whole_folder
 from rejoinder.models.rankers import Encoded
 from rejoinder.ranker import Precision, TextRanker
 from rejoinder.schema import Dialogue
-from rejoinder.weighing import views
+from rejoinder.weighing import views, weighted
 
 Progress = Callable[[int, int], None]
 BLOCK = 2048  # candidates scored at once: their products with all codes stay in the cache
@@ -176,7 +176,7 @@ class Index:
 
         The earlier of two equal candidates comes first.
         """
-        scores = _mixed([self.scores(context) for context in contexts], shares)
+        scores = weighted([self.scores(context) for context in contexts], shares)
         rounded = self.vectors.dtype == torch.bfloat16
         most = max(8 * k, ROUNDED) if rounded else max(k, 2)
         best = scores.topk(min(most, len(scores)), sorted=True)
@@ -184,7 +184,7 @@ class Index:
         exact = best.values
         if rounded:  # products in bf16 are near, not exact: score the best again
             again = self.vectors[numbers.to(self.vectors.device)].float()
-            exact = _mixed([self._score(context, again) for context in contexts], shares)
+            exact = weighted([self._score(context, again) for context in contexts], shares)
         order = sorted(range(len(numbers)), key=lambda i: (-float(exact[i]), int(numbers[i])))
         second = order[1] if len(order) > 1 else order[0]
         crowd = Crowd(
@@ -205,12 +205,6 @@ class Index:
         everywhere = torch.ones(len(block), 1, dtype=torch.bool, device=block.device)
         cast = Encoded(context.vectors.to(block.dtype), context.mask)
         return self.ranker.module.score(cast, Encoded(block, everywhere))[0].float().cpu()
-
-
-def _mixed(scores: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
-    if len(scores) == 1:
-        return scores[0] * shares[0]
-    return torch.stack([share * one for share, one in zip(shares, scores, strict=True)]).sum(0)
 
 
 class _Parts:

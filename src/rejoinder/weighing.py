@@ -9,10 +9,15 @@ up to a constant, so this is a geometric mean of two probabilities (a product of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rejoinder.errors import ConfigError
 from rejoinder.schema import Dialogue
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PERSONA_WEIGHT = 0.7  # of an agent; docs/experiments.md has what others give
 
@@ -37,3 +42,9 @@ def views(dialogue: Dialogue, persona_weight: float) -> list[tuple[Dialogue, flo
     if plain == dialogue:
         return [(dialogue, 1.0)]
     return [(seen, share) for seen, share in both if share]
+
+
+def weighted(scores: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """The sum of each view's scores times its share: several (N,) -> (N,)"""
+    parts = [share * one for share, one in zip(shares, scores, strict=True)]
+    return sum(parts[1:], parts[0])
