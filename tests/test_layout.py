@@ -31,6 +31,7 @@ LADDER = [
     "extras files metrics text config confidence diversity drawing weighing",
     "tokens data models runs",
     "candidates layouts ranker suggestion",
+    "generator",
     "checkpoint evaluation calibration index mining",
     "baselines zoo",
     "agents training",

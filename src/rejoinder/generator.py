@@ -1,0 +1,213 @@
+"""A generator that reads and writes text: module and layout as one thing to hold.
+
+    replies = generator.write([dialogue], Decoding(greedy=True))
+    scores = generator.scores(dialogue, candidates)
+
+Rows of like length are read together and come back in the order given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from rejoinder.batching import by_length, pad
+from rejoinder.layouts import Layout
+from rejoinder.models.decoding import Decoding, Meaning, beam, write
+from rejoinder.models.generator import Generator, Rows, last, log_likelihood
+from rejoinder.ranker import BUDGET, Precision, Progress
+from rejoinder.schema import Dialogue, Ranking
+
+UNFINISHED = "\ufffd"  # what half a character is decoded to
+MIDDLE = "##"  # opens a WordPiece token that goes on with a word
+Judge = Callable[[Generator, Tensor, Rows], Tensor]  # states of replies, replies -> (P,)
+
+
+class TextGenerator:
+    """Writes replies to a dialogue, and scores given ones in two ways."""
+
+    def __init__(
+        self, module: Generator, layout: Layout, *, name: str = "", precision: Precision = "fp32"
+    ) -> None:
+        self.module = module.eval()
+        self.layout = layout
+        self.name = name
+        self.precision: Precision = precision
+        self.most = 0  # contexts read at once; 0 = as many as BUDGET allows
+        self._silent: frozenset[int] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def scores(self, dialogue: Dialogue, candidates: Sequence[str]) -> Tensor:
+        """What the next-utterance head says of each candidate, in the order given: -> (N,) fp32"""
+        return self.score_many([dialogue], [candidates])[0]
+
+    def rank(self, dialogue: Dialogue, candidates: Sequence[str]) -> Ranking:
+        """Scores and candidate numbers, best first; of two equal ones the earlier."""
+        scores = self.scores(dialogue, candidates)
+        order = scores.argsort(descending=True, stable=True)
+        return Ranking(tuple(scores.tolist()), tuple(order.tolist()))
+
+    def score_many(
+        self,
+        dialogues: Sequence[Dialogue],
+        lists: Sequence[Sequence[str]],
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        """`scores` of every dialogue's own candidates: -> one (N_i,) each, on the CPU."""
+        return self._judged(dialogues, lists, _follows, progress)
+
+    def likelihoods(
+        self,
+        dialogues: Sequence[Dialogue],
+        lists: Sequence[Sequence[str]],
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        """Mean log-likelihood of the tokens of each candidate, its end included: -> (N_i,) each."""
+        return self._judged(dialogues, lists, _likelihood, progress)
+
+    @torch.inference_mode()
+    def _judged(
+        self,
+        dialogues: Sequence[Dialogue],
+        lists: Sequence[Sequence[str]],
+        judge: Judge,
+        progress: Progress | None,
+    ) -> list[Tensor]:
+        contexts = [self.layout.context(dialogue) for dialogue in dialogues]
+        replies = [[self.layout.reply(text) for text in texts] for texts in lists]
+        found = [torch.empty(len(texts)) for texts in lists]
+        sizes = [
+            len(left) + sum(map(len, right)) for left, right in zip(contexts, replies, strict=True)
+        ]
+        done = 0
+        for batch in by_length(sizes, BUDGET, self.most):
+            chosen = [i for i in batch if replies[i]]
+            if chosen:
+                scores = self._read(
+                    [contexts[i] for i in chosen], [replies[i] for i in chosen], judge
+                )
+                for i, some in zip(chosen, scores, strict=True):
+                    found[i] = some
+            done += len(batch)
+            if progress:
+                progress(done, len(dialogues))
+        return found
+
+    def _read(
+        self, contexts: list[list[int]], replies: list[list[list[int]]], judge: Judge
+    ) -> tuple[Tensor, ...]:
+        """Scores of each context's replies; the token that opens a reply is read with it."""
+        left = self._rows([context[:-1] for context in contexts])
+        right = self._rows(
+            [
+                [context[-1], *reply]
+                for context, own in zip(contexts, replies, strict=True)
+                for reply in own
+            ]
+        )
+        counts = [len(own) for own in replies]
+        owner = torch.arange(len(counts), device=self.device)
+        owner = owner.repeat_interleave(torch.tensor(counts, device=self.device))
+        with self._cast():
+            states = self.module.behind(left, right, owner)
+            found = judge(self.module, states, right)
+        parts: tuple[Tensor, ...] = found.float().cpu().split(counts)
+        return parts
+
+    def write(
+        self, dialogues: Sequence[Dialogue], how: Decoding, progress: Progress | None = None
+    ) -> list[str]:
+        """A reply to each dialogue; never empty, never with a special token in it.
+
+        Number i is drawn with the seed `how.seed` + i, whatever the others are.
+        """
+        replies = [""] * len(dialogues)
+        contexts = [self.layout.context(dialogue) for dialogue in dialogues]
+        done = 0
+        for batch in by_length([len(row) for row in contexts], BUDGET, self.most):
+            rows = [contexts[i] for i in batch]
+            seeds = [how.seed + i for i in batch]
+            for i, ids in zip(batch, self._written(rows, how, seeds), strict=True):
+                replies[i] = self.layout.text(ids)
+            done += len(batch)
+            if progress:
+                progress(done, len(dialogues))
+        return replies
+
+    def several(self, dialogue: Dialogue, how: Decoding, count: int) -> list[str]:
+        """So many replies to one dialogue, of consecutive seeds; equal ones stay."""
+        context = self.layout.context(dialogue)
+        seeds = [how.seed + i for i in range(count)]
+        return [self.layout.text(ids) for ids in self._written([context] * count, how, seeds)]
+
+    def stream(self, dialogue: Dialogue, how: Decoding) -> Iterator[str]:
+        """The reply of `write`, piece by piece as it comes; half a character waits for its end."""
+        ids: list[int] = []
+        said = ""
+        for step in self._steps([self.layout.context(dialogue)], how, [how.seed]):
+            ids.append(step[0])
+            text = self.layout.text(ids)
+            if text.startswith(said) and text != said and not text.endswith(UNFINISHED):
+                yield text[len(said) :]
+                said = text
+        text = self.layout.text(ids)
+        if text.startswith(said) and text != said:
+            yield text[len(said) :]
+
+    def _written(
+        self, contexts: list[list[int]], how: Decoding, seeds: list[int]
+    ) -> list[list[int]]:
+        if how.beams > 1:
+            rows = [self._rows([context]) for context in contexts]
+            with self._cast():
+                return [beam(self.module, row, self._meaning(), how)[0] for row in rows]
+        found: list[list[int]] = [[] for _ in contexts]
+        for step in self._steps(contexts, how, seeds):
+            for row, token in step.items():
+                found[row].append(token)
+        return found
+
+    def _steps(
+        self, contexts: list[list[int]], how: Decoding, seeds: list[int]
+    ) -> Iterator[dict[int, int]]:
+        steps = write(self.module, self._rows(contexts), self._meaning(), how, seeds)
+        while True:
+            with self._cast():  # not around what the caller does between two tokens
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
+
+    def _meaning(self) -> Meaning:
+        """Which tokens end a reply, are never written, or show nothing when they stand alone."""
+        if self._silent is None:
+            size = len(self.module.body.words)
+            shown = [self.layout.text([i]).strip(UNFINISHED) for i in range(size)]
+            self._silent = frozenset(
+                i for i, text in enumerate(shown) if not text or text.startswith(MIDDLE)
+            )
+        return Meaning(self.layout.stop, self.layout.never, self._silent - self.layout.stop)
+
+    def _rows(self, rows: list[list[int]]) -> Rows:
+        ids, mask = pad(rows)
+        return Rows(ids.to(self.device), mask.to(self.device))
+
+    def _cast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+
+def _follows(module: Generator, states: Tensor, replies: Rows) -> Tensor:
+    return module.follows(last(states, replies.mask))
+
+
+def _likelihood(module: Generator, states: Tensor, replies: Rows) -> Tensor:
+    return log_likelihood(module, states, replies).sum(1) / replies.mask[:, 1:].sum(1)
