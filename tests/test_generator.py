@@ -20,7 +20,9 @@ from rejoinder.models.decoding import Decoding
 from rejoinder.models.generator import Generator, Rows
 from rejoinder.models.pretrained import find_base
 from rejoinder.schema import Dialogue, Example, Message
+from rejoinder.text import TextFormat
 
+STYLE = TextFormat(max_context=40, max_reply=14)
 SAMPLED = Decoding(max_length=12, temperature=2.0, top_p=1.0, seed=5)
 GREEDY = Decoding(greedy=True, max_length=12)
 
@@ -35,7 +37,7 @@ def generator(base: Path) -> TextGenerator:
     module = Generator(body, added=5, speakers=(size + 2, size + 3))
     for weight in (module.added, module.choice.weight, module.choice.bias):
         nn.init.normal_(weight, std=0.5)
-    return TextGenerator(module, Speakers(tokenizer, range(size, size + 5), room=40, most=14))
+    return TextGenerator(module, Speakers(tokenizer, range(size, size + 5), STYLE))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from rejoinder.errors import ConfigError
 from rejoinder.layouts import Render, Speakers, Template
 from rejoinder.schema import Dialogue, Message, Role
+from rejoinder.text import TextFormat
 
 MARKS = ["<|start|>", "<|end|>", "<|eos|>"]
 CHATML = (
@@ -48,9 +49,13 @@ def tokenizer() -> Tokenizer:
     return found
 
 
+def style(room: int = 200, most: int = 40, history: int = 0) -> TextFormat:
+    return TextFormat(max_context=room, max_reply=most, max_history=history)
+
+
 def speakers(tokenizer: Tokenizer, **settings: int) -> Speakers:
     size = tokenizer.get_vocab_size()
-    return Speakers(tokenizer, range(size, size + 5), **{"room": 200, "most": 40, **settings})
+    return Speakers(tokenizer, range(size, size + 5), style(**settings))
 
 
 def renderer(tokenizer: Tokenizer, template: str) -> Render:
@@ -71,8 +76,7 @@ def renderer(tokenizer: Tokenizer, template: str) -> Render:
 def template(tokenizer: Tokenizer, text: str = CHATML, **settings: int) -> Template:
     eos = tokenizer.token_to_id("<|eos|>")
     assert eos is not None
-    settings = {"room": 200, "most": 40, **settings}
-    return Template(tokenizer, renderer(tokenizer, text), eos=eos, **settings)
+    return Template(tokenizer, renderer(tokenizer, text), style(**settings), eos=eos)
 
 
 def shown(layout: Speakers, ids: list[int]) -> list[str]:
@@ -206,3 +210,10 @@ def test_a_template_that_takes_no_such_dialogue_is_named(tokenizer: Tokenizer) -
     opened = Dialogue((Message("assistant", "hello ."),))
     with pytest.raises(ConfigError, match=r"refuses a dialogue of assistant \(user first\); take"):
         layout.context(opened)
+
+
+def test_a_context_and_a_reply_are_read_in_two_rows(tokenizer: Tokenizer) -> None:
+    for layout in (speakers(tokenizer), template(tokenizer), template(tokenizer, NO_SYSTEM)):
+        (context,), (reply,) = layout.contexts([TALK]), layout.candidates(["yes ."])
+        assert context + reply == layout.context(TALK) + layout.reply("yes .")
+        assert layout.context(TALK)[-1] == layout.opening == reply[0]

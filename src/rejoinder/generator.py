@@ -79,8 +79,8 @@ class TextGenerator:
         judge: Judge,
         progress: Progress | None,
     ) -> list[Tensor]:
-        contexts = [self.layout.context(dialogue) for dialogue in dialogues]
-        replies = [[self.layout.reply(text) for text in texts] for texts in lists]
+        contexts = self.layout.contexts(dialogues)
+        replies = [self.layout.candidates(texts) for texts in lists]
         found = [torch.empty(len(texts)) for texts in lists]
         sizes = [
             len(left) + sum(map(len, right)) for left, right in zip(contexts, replies, strict=True)
@@ -102,15 +102,8 @@ class TextGenerator:
     def _read(
         self, contexts: list[list[int]], replies: list[list[list[int]]], judge: Judge
     ) -> tuple[Tensor, ...]:
-        """Scores of each context's replies; the token that opens a reply is read with it."""
-        left = self._rows([context[:-1] for context in contexts])
-        right = self._rows(
-            [
-                [context[-1], *reply]
-                for context, own in zip(contexts, replies, strict=True)
-                for reply in own
-            ]
-        )
+        """Scores of each context's replies."""
+        left, right = self._rows(contexts), self._rows([row for own in replies for row in own])
         counts = [len(own) for own in replies]
         owner = torch.arange(len(counts), device=self.device)
         owner = owner.repeat_interleave(torch.tensor(counts, device=self.device))

@@ -15,41 +15,58 @@ becomes a special token, and what is too long loses its oldest messages first.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from tokenizers import Tokenizer
 
 from rejoinder.errors import ConfigError
 from rejoinder.schema import Dialogue, Message
-from rejoinder.text import fit
+from rejoinder.text import TextFormat, fit
 from rejoinder.tokens import Pieces
 
 SPEAKERS = ("<bos>", "<eos>", "<speaker1>", "<speaker2>", "<pad>")
 
 
-class Layout(Protocol):
-    """How a dialogue is laid out for a language model."""
+class Layout(ABC):
+    """How a dialogue is laid out for a language model.
 
-    @property
-    def stop(self) -> frozenset[int]:
-        """Tokens that end a reply."""
+    opening: the token behind which a reply begins, the last of every context. stop: tokens that end
+    a reply. never: tokens that are neither text nor an end.
+    """
 
-    @property
-    def never(self) -> frozenset[int]:
-        """Tokens that are neither text nor an end."""
+    opening: int
+    stop: frozenset[int]
+    never: frozenset[int]
+    pad = 0  # never seen, so any token will do
 
+    def __init__(self, tokenizer: Tokenizer, style: TextFormat) -> None:
+        self.pieces = Pieces(tokenizer)
+        self.tokenizer = tokenizer
+        self.style = style
+
+    @abstractmethod
     def context(self, dialogue: Dialogue) -> list[int]:
-        """All that stands before a reply's first token; the last token opens the reply."""
+        """At most `max_context` tokens that stand before a reply."""
 
+    @abstractmethod
     def reply(self, text: str) -> list[int]:
-        """A reply and its end."""
+        """A reply and its end, together at most `max_reply` tokens; a long one keeps its start."""
 
     def text(self, ids: Sequence[int]) -> str:
         """What was written."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    def contexts(self, dialogues: Sequence[Dialogue]) -> list[list[int]]:
+        """Rows to read before replies: contexts without the token that opens a reply."""
+        return [self.context(dialogue)[:-1] for dialogue in dialogues]
+
+    def candidates(self, replies: Sequence[str]) -> list[list[int]]:
+        """Rows to read behind them: that token, the reply, and its end."""
+        return [[self.opening, *self.reply(text)] for text in replies]
 
 
-class Speakers:
+class Speakers(Layout):
     """TransferTransfo's layout. `ids` are those of the tokens in SPEAKERS, in that order.
 
     The assistant is speaker 1 and the user speaker 2, whatever the number of turns. (The first code
@@ -57,14 +74,10 @@ class Speakers:
     System messages stand with the persona.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, ids: Sequence[int], *, room: int, most: int, history: int = 0
-    ) -> None:
-        self.pieces = Pieces(tokenizer)
+    def __init__(self, tokenizer: Tokenizer, ids: Sequence[int], style: TextFormat) -> None:
+        super().__init__(tokenizer, style)
         self.bos, self.eos, self.assistant, self.user, self.pad = ids
-        self.room = room  # tokens of a context, the one that opens the reply included
-        self.most = most  # tokens of a reply, its end included
-        self.history = history  # newest messages to read; 0 = all
+        self.opening = self.assistant
         self.stop = frozenset({self.eos, self.assistant, self.user})
         special = tokenizer.get_added_tokens_decoder()
         own = {i for i, token in special.items() if token.special}
@@ -72,23 +85,20 @@ class Speakers:
 
     def context(self, dialogue: Dialogue) -> list[int]:
         """<bos> persona, then every message behind its speaker, and speaker 1."""
-        said = [m for m in dialogue.messages if m.role != "system"][-self.history :]
+        said = [m for m in dialogue.messages if m.role != "system"][-self.style.max_history :]
         about = [*dialogue.persona, *(m.content for m in dialogue.messages if m.role == "system")]
         ids = self.pieces.ids([*about, *(m.content for m in said)])
-        half = (self.room - 2) // 2 - 1  # of a message that is longer than that, its end is read
+        room = self.style.max_context - 2
+        half = room // 2 - 1  # of a message that is longer than that, its end is read
         turns = [
             [who, *text[max(0, len(text) - half) :]]
             for who, text in zip(map(self._speaker, said), ids[len(about) :], strict=True)
         ]
-        return [self.bos, *fit(ids[: len(about)], turns, self.room - 2), self.assistant]
+        return [self.bos, *fit(ids[: len(about)], turns, room), self.assistant]
 
     def reply(self, text: str) -> list[int]:
         """The reply's tokens and <eos>."""
-        return [*self.pieces.ids([text])[0][: self.most - 1], self.eos]
-
-    def text(self, ids: Sequence[int]) -> str:
-        """What was written."""
-        return self.pieces.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+        return [*self.pieces.ids([text])[0][: self.style.max_reply - 1], self.eos]
 
     def _speaker(self, message: Message) -> int:
         return self.assistant if message.role == "assistant" else self.user
@@ -98,7 +108,7 @@ Render = Callable[[list[dict[str, str]], bool], str]
 MARK = re.compile("\ue000(\\d+)\ue001")  # stands for a text while a template is filled in
 
 
-class Template:
+class Template(Layout):
     """The chat template of an instruct model.
 
     `render` fills it in: messages of role and content, and whether the assistant is to go on. Where
@@ -110,17 +120,14 @@ class Template:
         self,
         tokenizer: Tokenizer,
         render: Render,
+        style: TextFormat,
         *,
         eos: int,
-        room: int,
-        most: int,
-        history: int = 0,
     ) -> None:
+        super().__init__(tokenizer, style)
         self.marks = Tokenizer.from_str(tokenizer.to_str())  # finds the template's own tokens
         self.marks.encode_special_tokens = False
-        self.pieces = Pieces(tokenizer)
         self.render = render
-        self.room, self.most, self.history = room, most, history
         special = tokenizer.get_added_tokens_decoder()
         own = {i for i, token in special.items() if token.special}
         closing = self._closing()
@@ -128,29 +135,30 @@ class Template:
         self.close = closing[: closing.index(ends[0]) + 1] if ends else [eos]
         self.stop = frozenset({eos, self.close[-1]})
         self.never = frozenset(own) - self.stop
+        self.opening = self._filled([Message("user", "a")])[-1]
 
     def context(self, dialogue: Dialogue) -> list[int]:
         """The template up to where the assistant begins; the oldest messages go, the persona stays.
 
         Raises ConfigError where the template takes no dialogue like this one.
         """
-        messages, persona = list(dialogue.messages[-self.history :]), list(dialogue.persona)
-        while len(ids := self._laid_out(persona, messages)) > self.room:
+        messages, persona = (
+            list(dialogue.messages[-self.style.max_history :]),
+            list(dialogue.persona),
+        )
+        room = self.style.max_context
+        while len(ids := self._laid_out(persona, messages)) > room:
             if len(messages) > 1:
                 messages = messages[1:]
             elif persona:
                 persona = persona[:-1]
             else:  # the template alone is longer than half of the room
-                return ids[len(ids) - self.room :]
+                return ids[len(ids) - room :]
         return ids
 
     def reply(self, text: str) -> list[int]:
         """The reply's tokens and what closes a message of the assistant."""
-        return [*self.pieces.ids([text])[0][: self.most - len(self.close)], *self.close]
-
-    def text(self, ids: Sequence[int]) -> str:
-        """What was written."""
-        return self.pieces.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+        return [*self.pieces.ids([text])[0][: self.style.max_reply - len(self.close)], *self.close]
 
     def _laid_out(self, persona: Sequence[str], messages: Sequence[Message]) -> list[int]:
         told = [Message("system", " ".join(persona))] if persona else []
@@ -171,7 +179,7 @@ class Template:
         for place, part in enumerate(parts):  # template, number of a text, template ...
             if place % 2:
                 text = said[int(part)]  # of one that is longer than half of the room, its end
-                ids += text[max(0, len(text) - self.room // 2) :]
+                ids += text[max(0, len(text) - self.style.max_context // 2) :]
             elif part:
                 ids += self.marks.encode(part, add_special_tokens=False).ids
         return ids
