@@ -20,7 +20,9 @@ from rejoinder.confidence import Confidence
 from rejoinder.config import Kind, ModelConfig
 from rejoinder.errors import CheckpointError, ConfigError, RejoinderError
 from rejoinder.ranker import TextRanker
+from rejoinder.saved import read_config, resolve
 from rejoinder.text import TextFormat
+from rejoinder.weights import state
 
 Make = Callable[..., TextRanker]
 FullDisk = Callable[[int], AbstractContextManager[None]]
@@ -127,7 +129,7 @@ def test_the_folder_describes_itself(make: Make, tmp_path: Path) -> None:
         "model.safetensors",
         "tokenizer.json",
     ]
-    settings = checkpoint.read_config(tmp_path / "out")
+    settings = read_config(tmp_path / "out")
     assert settings["training"] == {"step": 3}
     again = checkpoint.load(tmp_path / "out")
     assert (again.confidence, again.name, again.card) == (ranker.confidence, "out", "# mine\n")
@@ -144,7 +146,7 @@ def test_a_runs_folder_stands_for_its_best(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     saved.rename(tmp_path / "run" / "best")
     assert checkpoint.load(tmp_path / "run").fingerprint
-    assert checkpoint.resolve(tmp_path / "run") == tmp_path / "run" / "best"
+    assert resolve(tmp_path / "run") == tmp_path / "run" / "best"
 
 
 def test_confidence_is_stored_beside_the_same_weights(saved: Path) -> None:
@@ -157,7 +159,7 @@ def test_confidence_is_stored_beside_the_same_weights(saved: Path) -> None:
 
 def test_fingerprints_differ_with_what_scores_depend_on(make: Make) -> None:
     ranker = make(kind="poly", poly="codes")
-    weights = checkpoint.state(ranker.module, only_adapters=False)
+    weights = state(ranker.module, only_adapters=False)
     config, style = ranker.config, ranker.tokens.style
     moved = {**weights, "scale.log": weights["scale.log"] + 1e-6}
     prints = [

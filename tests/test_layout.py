@@ -30,7 +30,7 @@ LADDER = [
     "errors schema significance reliability progress memory batching sharded words",
     "extras files metrics text config confidence diversity drawing weighing",
     "tokens data models runs",
-    "candidates layouts ranker suggestion",
+    "candidates layouts ranker saved suggestion weights",
     "generator",
     "checkpoint evaluation calibration index mining",
     "baselines zoo",

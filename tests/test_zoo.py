@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rejoinder import checkpoint, zoo
+from rejoinder import saved, zoo
 from rejoinder.errors import CheckpointError
 from rejoinder.schema import Dialogue, Message
 
@@ -26,7 +26,7 @@ def test_all_are_there_and_small() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_card_says_how_it_was_made(name: str) -> None:
-    card = checkpoint.card_of(zoo.find(name))
+    card = saved.card_of(zoo.find(name))
     for part in ("| command | `", "CC BY 4.0", "Apache-2.0", "## Measured", "hits@1"):
         assert part in card, part
 

@@ -24,10 +24,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rejoinder import checkpoint
+from rejoinder import checkpoint, saved
 from rejoinder.config import ModelConfig, from_mapping
 from rejoinder.errors import RejoinderError
 from rejoinder.ranker import TextRanker
+from rejoinder.weights import plain_name, state
 
 FACTOR = 2.0  # lora_alpha / lora of the result
 WEIGHTS = "model.safetensors"
@@ -41,11 +42,11 @@ def main() -> None:
     parser.add_argument("--sharpness", type=float)
     parser.add_argument("--rank", type=int, default=32)
     asked = parser.parse_args()
-    folders = [checkpoint.resolve(run) for run in asked.runs]
+    folders = [saved.resolve(run) for run in asked.runs]
     found = with_rank(folders[0], asked.rank)
-    own = checkpoint.state(found.module, only_adapters=True)
+    own = state(found.module, only_adapters=True)
     given = [deltas(folder) for folder in folders]
-    target = {checkpoint.plain_name(n): tensor for n, tensor in found.module.state_dict().items()}
+    target = {plain_name(n): tensor for n, tensor in found.module.state_dict().items()}
     with torch.no_grad():
         for name in own:
             if name.endswith(".lora_A.weight"):
@@ -78,7 +79,7 @@ def main() -> None:
 
 def with_rank(folder: Path, rank: int) -> TextRanker:
     """A ranker like that in a folder, with fresh adapters of another rank."""
-    config = from_mapping(ModelConfig, checkpoint.read_config(folder)["model"], str(folder))
+    config = from_mapping(ModelConfig, saved.read_config(folder)["model"], str(folder))
     ranker = checkpoint.load(folder)
     config = replace(config, lora=rank, lora_alpha=round(FACTOR * rank))
     return checkpoint.fresh(config, ranker.tokens.style, trainable=True)
@@ -87,7 +88,7 @@ def with_rank(folder: Path, rank: int) -> TextRanker:
 def deltas(folder: Path) -> dict[str, Tensor]:
     """What adapters change of each weight, and the ranker's own weights as they are."""
     weights = {name: weight.float() for name, weight in load_file(folder / WEIGHTS).items()}
-    model = checkpoint.read_config(folder)["model"]
+    model = saved.read_config(folder)["model"]
     found = {name: weight for name, weight in weights.items() if ".lora_" not in name}
     for name, a in weights.items():
         if name.endswith(".lora_A.weight"):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from rejoinder import checkpoint, zoo
+from rejoinder import checkpoint, saved, zoo
 from rejoinder.errors import RejoinderError
 from rejoinder.files import write_text
 
@@ -30,10 +30,10 @@ LICENCE = (
 
 def weights(run: Path, name: str) -> None:
     """Copy a run's best checkpoint, rounded to fp16."""
-    folder = checkpoint.resolve(run)
+    folder = saved.resolve(run)
     ranker = checkpoint.load(folder, trainable=True)
-    training = checkpoint.read_config(folder)["training"]
-    text = checkpoint.card_of(folder).replace(f"# {run.name}", f"# {name}", 1)
+    training = saved.read_config(folder)["training"]
+    text = saved.card_of(folder).replace(f"# {run.name}", f"# {name}", 1)
     text = text.replace(" FOLDER`", f" {name}`").split("\n## Confidence\n")[0].rstrip("\n") + "\n"
     checkpoint.save(
         ranker, zoo.HERE / name, card=f"{text}\n{LICENCE}\n", training=training, dtype=torch.float16
@@ -55,9 +55,9 @@ def scores(name: str, results: Path) -> None:
             f"{row['mrr']:.3f} | {row['f1']:.3f} |"
         )
     lines += ["", f"With `python bench/hits.py {name} DATA` (`--sample 2000`, `--no-persona`).", ""]
-    card = checkpoint.card_of(folder).partition("## Measured")[0].rstrip()
+    card = saved.card_of(folder).partition("## Measured")[0].rstrip()
     write_text(folder / "README.md", card + "\n\n" + "\n".join(lines))
-    settings = checkpoint.read_config(folder)
+    settings = saved.read_config(folder)
     settings["training"]["scores"] = rows[0]
     write_text(folder / "config.json", json.dumps(settings, indent=2) + "\n")
 

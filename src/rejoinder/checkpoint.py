@@ -1,10 +1,4 @@
-"""One self-describing folder per ranker.
-
-    config.json        what the ranker is, its text format, its confidence, how it was trained
-    model.safetensors  all weights; with adapters, only those and the ranker's own (the base, named
-                       by its sha256, is found again on loading)
-    tokenizer.json     the tokenizer
-    README.md          the card: data, command, scores
+"""One self-describing folder per ranker (see `saved`), which tells its confidence too.
 
 Weights under `context_encoder.`, `candidate_encoder.` (absent where towers are shared) or
 `encoder.` carry the names of the base's own state, adapters those names with `.lora_A.weight` and
@@ -21,24 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rejoinder.confidence import Confidence
 from rejoinder.config import ModelConfig, from_mapping, to_mapping
 from rejoinder.errors import CheckpointError, ConfigError
-from rejoinder.files import whole_folder, write_text
-from rejoinder.models.build import add_lora, build, merge_lora, towers
+from rejoinder.files import write_text
+from rejoinder.models.build import add_lora, build, towers
 from rejoinder.models.pretrained import find_base
-from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
+from rejoinder.models.rankers import CrossEncoder
 from rejoinder.ranker import TextRanker
-from rejoinder.sharded import whole
+from rejoinder.saved import card_of, read_config, read_weights, resolve, write_folder
 from rejoinder.text import TextFormat
 from rejoinder.tokens import Tokens
-
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "README.md")
-FORMAT = 1  # of config.json; raised when an old folder can no longer be read as it is
+from rejoinder.weights import check_shapes, plain_name, restore, state
 
 
 def fresh(config: ModelConfig, style: TextFormat, *, trainable: bool = False) -> TextRanker:
@@ -77,20 +67,13 @@ def save(
     if dtype is not None:
         weights = {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
     config = {
-        "format": FORMAT,
         "model": to_mapping(ranker.config),
         "text": asdict(ranker.tokens.style),
         "pad": ranker.tokens.pad,
         "confidence": asdict(ranker.confidence) if ranker.confidence else None,
         "training": dict(training or {}),
     }
-    with whole_folder(folder, FILES) as new:
-        save_file(weights, new / "model.safetensors", metadata={"format": "pt"})
-        tokenizer = ranker.tokens.tokenizer.to_str(pretty=True)
-        (new / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        readme = card or f"# {folder.name}\n"
-        (new / "README.md").write_text(readme, encoding="utf-8", errors="replace")
+    write_folder(folder, config, weights, ranker.tokens.tokenizer, card)
 
 
 def store_confidence(folder: Path, confidence: Confidence) -> None:
@@ -107,11 +90,12 @@ def load(folder: Path, *, trainable: bool = False) -> TextRanker:
     """
     folder = resolve(folder)
     config, style, confidence, pad = _settings(folder)
-    weights = _read_weights(folder / "model.safetensors")
+    weights = read_weights(folder / "model.safetensors")
     module = build(config, find_base(config.base, config.base_sha256))
     if config.lora and trainable:
         add_lora(module, config.lora, config.lora_alpha)
-    _restore(module, weights, config, trainable, folder)
+    factor = config.lora_alpha / max(1, config.lora)
+    restore(module, weights, folder, lora=config.lora, factor=factor, trainable=trainable)
     try:
         _check_positions(module, style)
     except ConfigError as error:
@@ -167,7 +151,7 @@ def initialise(
     target = {plain_name(name): tensor for name, tensor in ranker.module.state_dict().items()}
     taken = {}
     left = []
-    for name, weight in _read_weights(folder / "model.safetensors").items():
+    for name, weight in read_weights(folder / "model.safetensors").items():
         tower, _, rest = name.partition(".")
         heirs = _heirs(tower, old, ranker.config)
         if not heirs:
@@ -180,7 +164,7 @@ def initialise(
                 taken[new] = weight
             else:
                 left.append(name)
-    _check_shapes(taken, target, folder)
+    check_shapes(taken, target, folder)
     with torch.no_grad():
         for name, weight in taken.items():
             target[name].copy_(weight)
@@ -210,40 +194,6 @@ def _heirs(tower: str, old: ModelConfig, config: ModelConfig) -> list[str]:
     return heirs.get(tower, [tower])
 
 
-def resolve(folder: Path) -> Path:
-    """The checkpoint itself, where a run's folder was named."""
-    return folder / "best" if (folder / "best" / "config.json").is_file() else folder
-
-
-def card_of(folder: Path) -> str:
-    """The text of a checkpoint's card; empty if it has none."""
-    file = folder / "README.md"
-    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a checkpoint folder, checked for being one of ours."""
-    file = folder / "config.json"
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: {error.strerror}; expected a folder that `rejoinder train` wrote, so "
-            "name that one"
-        ) from None
-    except ValueError as error:
-        raise CheckpointError(
-            f"{file}: broken JSON ({error}); save or fetch the model again"
-        ) from None
-    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-        came = settings.get("format") if isinstance(settings, dict) else type(settings).__name__
-        raise CheckpointError(
-            f"{file}: format {came!r}, expected {FORMAT}: not a rejoinder checkpoint of this "
-            "version; name a folder that `rejoinder train` wrote"
-        )
-    return settings
-
-
 def _settings(folder: Path) -> tuple[ModelConfig, TextFormat, Confidence | None, int]:
     """What config.json says of the ranker, its text format, its confidence, its padding."""
     settings = read_config(folder)
@@ -262,101 +212,6 @@ def _settings(folder: Path) -> tuple[ModelConfig, TextFormat, Confidence | None,
         what += " is missing" if isinstance(error, KeyError) else ""
         raise CheckpointError(
             f"{where}: not a ranker's settings: {what}; save or fetch the model again"
-        ) from None
-
-
-def state(module: nn.Module, *, only_adapters: bool) -> dict[str, Tensor]:
-    """What is saved of a ranker, under names that do not depend on how it was trained."""
-    own = towers(module)
-    kept = {}
-    for name, tensor in _each_once(module).items():
-        in_tower = name.split(".")[0] in own
-        if in_tower and only_adapters and ".lora_" not in name:
-            continue
-        kept[plain_name(name)] = whole(tensor.detach()).cpu().contiguous()
-    return kept
-
-
-def _each_once(module: nn.Module) -> dict[str, Tensor]:
-    """All tensors of a module; one that has two names, under the first."""
-    by_identity: dict[int, tuple[str, Tensor]] = {}
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        by_identity.setdefault(id(tensor), (name, tensor))
-    return dict(by_identity.values())
-
-
-def plain_name(name: str) -> str:
-    """peft's name of a parameter -> the base's own."""
-    for part in ("base_model.model.", "base_layer.", ".default"):
-        name = name.replace(part, "")
-    return name
-
-
-def _restore(
-    module: BiEncoder | PolyEncoder | CrossEncoder,
-    weights: dict[str, Tensor],
-    config: ModelConfig,
-    trainable: bool,
-    folder: Path,
-) -> None:
-    weights = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
-    target = {plain_name(name): tensor for name, tensor in module.state_dict().items()}
-    adapters = {name: w for name, w in weights.items() if ".lora_" in name}
-    if config.lora and not trainable:
-        weights = {name: w for name, w in weights.items() if name not in adapters}
-    _check_shapes(weights, target, folder)
-    own = set(towers(module))
-    expected = {
-        name
-        for name in map(plain_name, _each_once(module))
-        if (name.split(".")[0] in own and not (config.lora and ".lora_" not in name))
-        or name.split(".")[0] not in own
-    }
-    if config.lora and not trainable:  # target has no adapters to compare with
-        bare = own - {name.split(".")[0] for name in adapters}
-        expected |= {f"{tower}.*.lora_A.weight" for tower in bare}
-    missing = sorted(expected - set(weights))
-    if missing:
-        raise CheckpointError(
-            f"{folder / 'model.safetensors'}: {len(missing)} weights are missing, e.g. "
-            f"{missing[0]}; the file does not belong to this config.json"
-        )
-    with torch.no_grad():
-        for name, tensor in weights.items():
-            target[name].copy_(tensor)
-        if config.lora and not trainable:
-            try:
-                merge_lora(target, adapters, config.lora_alpha / config.lora)
-            except (KeyError, RuntimeError) as error:
-                raise CheckpointError(
-                    f"{folder / 'model.safetensors'}: adapters do not fit the base: {error}"
-                ) from None
-
-
-def _check_shapes(
-    weights: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Path
-) -> None:
-    for name, tensor in weights.items():
-        if name not in target:
-            raise CheckpointError(
-                f"{folder / 'model.safetensors'}: holds {name}, which this kind of ranker does not "
-                "have; the file does not belong to this config.json"
-            )
-        if tensor.shape != target[name].shape:
-            raise CheckpointError(
-                f"{folder / 'model.safetensors'}: {name} has shape {tuple(tensor.shape)}, expected "
-                f"{tuple(target[name].shape)}; the file does not belong to this config.json"
-            )
-
-
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise CheckpointError(f"{file}: missing; the folder is not a whole checkpoint")
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file}: not a whole safetensors file ({error}); copy or fetch it again"
         ) from None
 
 

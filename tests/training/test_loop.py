@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rejoinder import checkpoint
+from rejoinder import checkpoint, saved
 from rejoinder.config import TrainConfig
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.evaluation import Report, evaluate, redraw, without_persona
@@ -119,10 +119,7 @@ def test_the_loss_falls(make: Make, lessons: list[Example], tmp_path: Path, shap
     assert losses[-1] < 0.6 * losses[0]
     assert report is not None
     assert report.hits_at_1 > 3 / 8  # eight candidates: 1 / 8 by chance
-    assert (
-        checkpoint.read_config(tmp_path / "best")["training"]["scores"]["hits@1"]
-        == report.hits_at_1
-    )
+    assert saved.read_config(tmp_path / "best")["training"]["scores"]["hits@1"] == report.hits_at_1
 
 
 @pytest.mark.parametrize("save_every", [4, 5, 9])
@@ -273,7 +270,7 @@ def test_the_best_checkpoint_is_the_best_seen(
     hits, step = max(seen)  # the first of equal ones
     assert report is not None
     assert report.hits_at_1 == hits
-    assert checkpoint.read_config(tmp_path / "best")["training"]["step"] == -step
+    assert saved.read_config(tmp_path / "best")["training"]["step"] == -step
     ranker = checkpoint.load(tmp_path)
     assert evaluate(ranker, redraw(lessons, 8)).hits_at_1 == hits
 
@@ -288,7 +285,7 @@ def test_the_card_and_origin_are_saved_with_the_best(
     held = redraw(lessons, 8)
     train(make(), lessons, held, config, tmp_path, card=card, origin={"command": "x"})
     assert (tmp_path / "best" / "README.md").read_text() == "# card 5\n"
-    assert checkpoint.read_config(tmp_path / "best")["training"]["command"] == "x"
+    assert saved.read_config(tmp_path / "best")["training"]["command"] == "x"
 
 
 @pytest.mark.parametrize(
@@ -374,7 +371,7 @@ def test_the_best_checkpoint_is_the_best_in_the_metric(
     assert report is not None
     best = min(values) if metric == "mean_rank" else max(values)
     assert report.as_json()[metric] == best
-    assert checkpoint.read_config(tmp_path / "best")["training"]["step"] == 1 + values.index(best)
+    assert saved.read_config(tmp_path / "best")["training"]["step"] == 1 + values.index(best)
 
 
 def test_gradients_of_several_batches_make_one_step(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rejoinder import checkpoint, evaluation, significance, tasks
+from rejoinder import checkpoint, evaluation, saved, significance, tasks
 from rejoinder.baselines import BM25
 from rejoinder.data import read, write_jsonl
 from rejoinder.errors import CheckpointError, DataError
@@ -145,12 +145,12 @@ def test_figures_are_those_of_the_evaluation(trained: Path, talks: Path) -> None
 
 
 def test_the_card_says_how_good_the_confidence_is(trained: Path, talks: Path) -> None:
-    card = checkpoint.card_of(trained / "best")
+    card = saved.card_of(trained / "best")
     error = figures(trained)["calibration"]["error"]
     assert f"Expected calibration error {error:.3f};" in card
     before = (trained / "best" / "config.json").read_bytes()
     again = tasks.calibrate(trained, talks)
-    now = checkpoint.card_of(trained / "best")
+    now = saved.card_of(trained / "best")
     assert f"Expected calibration error {again['expected_calibration_error']:.3f};" in now
     assert "| 20 | 56 | " in now
     assert again["expected_calibration_error@20"] == again["expected_calibration_error"]

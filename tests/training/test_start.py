@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rejoinder import checkpoint
+from rejoinder import checkpoint, saved
 from rejoinder.config import ModelConfig, TrainConfig
 from rejoinder.data import read
 from rejoinder.errors import ConfigError, DataError
@@ -99,7 +99,7 @@ def test_a_run_from_files_leaves_a_model_that_describes_itself(
     ranker = checkpoint.load(tmp_path / "run")
     assert ranker.confidence is not None
     assert ranker.tokens.style == style
-    origin = checkpoint.read_config(tmp_path / "run" / "best")["training"]
+    origin = saved.read_config(tmp_path / "run" / "best")["training"]
     assert (origin["data"], origin["examples"]) == (["talks.txt"], 24)
     assert origin["scores"]["hits@1"] == report.hits_at_1
     assert origin["settings"]["max_steps"] == 2

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rejoinder import checkpoint
+from rejoinder import checkpoint, saved
 from rejoinder.calibration import Calibrated
 from rejoinder.evaluation import Report
 from rejoinder.files import write_bytes
@@ -58,11 +58,11 @@ def _weights(ranker: TextRanker) -> str:
 def store_calibration(folder: Path, found: Calibrated) -> None:
     """Write a newly fitted confidence into a checkpoint, and how good it is into its card."""
     checkpoint.store_confidence(folder, found.confidence)
-    folder = checkpoint.resolve(folder)
+    folder = saved.resolve(folder)
     old = re.sub(
         r"^## Confidence\n.*?(?=^## |\Z)",
         "",
-        checkpoint.card_of(folder),
+        saved.card_of(folder),
         flags=re.DOTALL | re.MULTILINE,
     )
     text = "\n".join([old.rstrip("\n"), "", *confidence_lines(asdict(found))])

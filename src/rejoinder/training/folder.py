@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rejoinder import checkpoint
+from rejoinder import saved
 from rejoinder.config import ModelConfig, TrainConfig, to_mapping
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.files import check_replaceable, recover, write_text
@@ -47,7 +47,7 @@ def claim(out: Path, ranker: TextRanker, config: TrainConfig, origin: Mapping[st
             f"{out} holds a run with other settings or data ({file}); resume it with the same "
             "command, or choose another --out"
         )
-    check_replaceable(out / "best", checkpoint.FILES)  # now, not at the first validation
+    check_replaceable(out / "best", saved.FILES)  # now, not at the first validation
     check_replaceable(out / "last", STATE_FILES)
     write_text(file, settings + "\n")
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rejoinder import checkpoint
+from rejoinder import checkpoint, saved
 from rejoinder.errors import CheckpointError
 from rejoinder.ranker import TextRanker
 
@@ -35,7 +35,7 @@ def listing() -> list[Listed]:
     """Every model of the package with its kind, size, and score."""
     found = []
     for name in names():
-        settings = checkpoint.read_config(HERE / name)
+        settings = saved.read_config(HERE / name)
         scores = settings["training"].get("scores") or {}
         size = sum(file.stat().st_size for file in (HERE / name).iterdir()) / 1e6
         found.append(
@@ -59,7 +59,7 @@ def find(model: str | Path) -> Path:
         return HERE / str(model)
     folder = Path(model)
     if folder.is_dir():
-        return checkpoint.resolve(folder)
+        return saved.resolve(folder)
     if folder.exists():
         raise CheckpointError(f"{folder}: is a file; expected the folder of a checkpoint")
     if str(model).count("/") == 1 and not str(model).startswith((".", "/")):

@@ -1,0 +1,89 @@
+"""The folder of a model: which files it has, and how they are written and read.
+
+config.json        what the model is, its text format, how it was trained
+model.safetensors  its weights
+tokenizer.json     the tokenizer
+README.md          the card: data, command, scores
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from rejoinder.errors import CheckpointError
+from rejoinder.files import whole_folder
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "README.md")
+FORMAT = 1  # of config.json; raised when an old folder can no longer be read as it is
+
+
+def write_folder(
+    folder: Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    card: str = "",
+) -> None:
+    """Write the folder whole or not at all."""
+    settings = {"format": FORMAT, **config}
+    with whole_folder(folder, FILES) as new:
+        save_file(dict(weights), new / "model.safetensors", metadata={"format": "pt"})
+        text = tokenizer.to_str(pretty=True)
+        (new / "tokenizer.json").write_text(text, encoding="utf-8")
+        (new / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        readme = card or f"# {folder.name}\n"
+        (new / "README.md").write_text(readme, encoding="utf-8", errors="replace")
+
+
+def resolve(folder: Path) -> Path:
+    """The checkpoint itself, where a run's folder was named."""
+    return folder / "best" if (folder / "best" / "config.json").is_file() else folder
+
+
+def card_of(folder: Path) -> str:
+    """The text of a checkpoint's card; empty if it has none."""
+    file = folder / "README.md"
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a checkpoint folder, checked for being one of ours."""
+    file = folder / "config.json"
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(
+            f"{file}: {error.strerror}; expected a folder that `rejoinder train` wrote, so "
+            "name that one"
+        ) from None
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file}: broken JSON ({error}); save or fetch the model again"
+        ) from None
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+        came = settings.get("format") if isinstance(settings, dict) else type(settings).__name__
+        raise CheckpointError(
+            f"{file}: format {came!r}, expected {FORMAT}: not a rejoinder checkpoint of this "
+            "version; name a folder that `rejoinder train` wrote"
+        )
+    return settings
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """All tensors of a file. Raises CheckpointError where it is missing or broken."""
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing; the folder is not a whole checkpoint")
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: not a whole safetensors file ({error}); copy or fetch it again"
+        ) from None

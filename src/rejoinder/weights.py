@@ -1,0 +1,107 @@
+"""The weights of a model under names that do not hang on how it was trained.
+
+With adapters only those and the model's own weights are saved; the base, named by its sha256, is
+found again on loading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rejoinder.errors import CheckpointError
+from rejoinder.models.build import merge_lora, towers
+from rejoinder.sharded import whole
+
+
+def state(module: nn.Module, *, only_adapters: bool) -> dict[str, Tensor]:
+    """What is saved of a ranker, under names that do not depend on how it was trained."""
+    own = towers(module)
+    kept = {}
+    for name, tensor in each_once(module).items():
+        in_tower = name.split(".")[0] in own
+        if in_tower and only_adapters and ".lora_" not in name:
+            continue
+        kept[plain_name(name)] = whole(tensor.detach()).cpu().contiguous()
+    return kept
+
+
+def each_once(module: nn.Module) -> dict[str, Tensor]:
+    """All tensors of a module; one that has two names, under the first."""
+    by_identity: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        by_identity.setdefault(id(tensor), (name, tensor))
+    return dict(by_identity.values())
+
+
+def plain_name(name: str) -> str:
+    """peft's name of a parameter -> the base's own."""
+    for part in ("base_model.model.", "base_layer.", ".default"):
+        name = name.replace(part, "")
+    return name
+
+
+def restore(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    lora: int,
+    factor: float,
+    trainable: bool,
+) -> None:
+    """Fill a module on its base with saved weights, in fp32.
+
+    Adapters of rank `lora` are merged into the base, times `factor`, unless `trainable`. Raises
+    CheckpointError, naming `folder`, for what is missing, unknown or of another shape.
+    """
+    weights = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
+    target = {plain_name(name): tensor for name, tensor in module.state_dict().items()}
+    adapters = {name: w for name, w in weights.items() if ".lora_" in name}
+    if lora and not trainable:
+        weights = {name: w for name, w in weights.items() if name not in adapters}
+    check_shapes(weights, target, folder)
+    own = set(towers(module))
+    expected = {
+        name
+        for name in map(plain_name, each_once(module))
+        if (name.split(".")[0] in own and not (lora and ".lora_" not in name))
+        or name.split(".")[0] not in own
+    }
+    if lora and not trainable:  # target has no adapters to compare with
+        bare = own - {name.split(".")[0] for name in adapters}
+        expected |= {f"{tower}.*.lora_A.weight" for tower in bare}
+    missing = sorted(expected - set(weights))
+    if missing:
+        raise CheckpointError(
+            f"{folder / 'model.safetensors'}: {len(missing)} weights are missing, e.g. "
+            f"{missing[0]}; the file does not belong to this config.json"
+        )
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            target[name].copy_(tensor)
+        if lora and not trainable:
+            try:
+                merge_lora(target, adapters, factor)
+            except (KeyError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{folder / 'model.safetensors'}: adapters do not fit the base: {error}"
+                ) from None
+
+
+def check_shapes(weights: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Path) -> None:
+    """Raise CheckpointError for a weight that the target lacks or has in another shape."""
+    for name, tensor in weights.items():
+        if name not in target:
+            raise CheckpointError(
+                f"{folder / 'model.safetensors'}: holds {name}, which this kind of ranker does not "
+                "have; the file does not belong to this config.json"
+            )
+        if tensor.shape != target[name].shape:
+            raise CheckpointError(
+                f"{folder / 'model.safetensors'}: {name} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(target[name].shape)}; the file does not belong to this config.json"
+            )
