@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from rejoinder import evaluation, ranker
 from rejoinder.batching import pad
+from rejoinder.config import GeneratorConfig
 from rejoinder.generator import TextGenerator
 from rejoinder.layouts import Speakers
 from rejoinder.models.causal import load_causal
@@ -37,7 +38,9 @@ def generator(base: Path) -> TextGenerator:
     module = Generator(body, added=5, speakers=(size + 2, size + 3))
     for weight in (module.added, module.choice.weight, module.choice.bias):
         nn.init.normal_(weight, std=0.5)
-    return TextGenerator(module, Speakers(tokenizer, range(size, size + 5), STYLE))
+    return TextGenerator(
+        module, Speakers(tokenizer, range(size, size + 5), STYLE), GeneratorConfig(lora=0)
+    )
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ LADDER = [
     "tokens data models runs",
     "candidates layouts ranker saved suggestion weights",
     "generator",
+    "generators",
     "checkpoint evaluation calibration index mining",
     "baselines zoo",
     "agents training",

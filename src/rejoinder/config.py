@@ -101,11 +101,39 @@ class ModelConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
         if self.scale < 0:
             raise ConfigError(f"scale is {self.scale}; expected at least 0")
-        for name in ("dropout", "attention_dropout", "activation_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)}; expected 0 up to (not including) 1"
-                )
+        _check_rates(self, ("dropout", "attention_dropout", "activation_dropout"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """What a generator is made of."""
+
+    kind: Literal["generator"] = "generator"
+    """What it does; the command line says it first, `rejoinder train generator`."""
+    base: str = "minilm"
+    """Pretrained language model: a hub name or a folder; or an encoder, which becomes one."""
+    base_sha256: str = ""
+    """Of the base's model.safetensors; filled in by itself, an error if it differs."""
+    layout: Literal["speakers", "template"] = "speakers"
+    """Tokens that say who speaks, or the chat template of the base, for an instruct model."""
+    lora: int = 32
+    """Rank of the adapters on all linear layers; 0 = train all weights."""
+    lora_alpha: int = 64
+    """Adapters are multiplied by lora_alpha / lora."""
+    dropout: float = 0.0
+    """Of states inside the base."""
+    attention_dropout: float = 0.0
+    """Of the attention's weights."""
+    choice_dropout: float = 0.1
+    """Of what the next-utterance head sees."""
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_finite(self)
+        for name, least in (("lora", 0), ("lora_alpha", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        _check_rates(self, ("dropout", "attention_dropout", "choice_dropout"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +277,14 @@ def _check_finite(config: Any) -> None:
         value = getattr(config, field.name)
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{field.name} is {value}; expected a number")
+
+
+def _check_rates(config: Any, names: Sequence[str]) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(
+                f"{name} is {getattr(config, name)}; expected 0 up to (not including) 1"
+            )
 
 
 def _check_choices(config: Any) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rejoinder.batching import by_length, pad
+from rejoinder.config import GeneratorConfig
 from rejoinder.layouts import Layout
 from rejoinder.models.decoding import Decoding, Meaning, beam, write
 from rejoinder.models.generator import Generator, Rows, last, log_likelihood
@@ -30,11 +32,22 @@ class TextGenerator:
     """Writes replies to a dialogue, and scores given ones in two ways."""
 
     def __init__(
-        self, module: Generator, layout: Layout, *, name: str = "", precision: Precision = "fp32"
+        self,
+        module: Generator,
+        layout: Layout,
+        config: GeneratorConfig,
+        *,
+        name: str = "",
+        precision: Precision = "fp32",
     ) -> None:
         self.module = module.eval()
         self.layout = layout
+        self.config = config
         self.name = name
+        self.card = ""  # Markdown: data, command, scores
+        self.training: dict[str, Any] = {}  # how it was made, as its folder says
+        self.adapters: dict[str, Tensor] = {}  # merged into the base on loading, kept for saving
+        self.template: dict[str, str] | None = None  # of the base, where the layout is one
         self.precision: Precision = precision
         self.most = 0  # contexts read at once; 0 = as many as BUDGET allows
         self._silent: frozenset[int] | None = None

@@ -25,8 +25,6 @@ from rejoinder.schema import Dialogue, Message
 from rejoinder.text import TextFormat, fit
 from rejoinder.tokens import Pieces
 
-SPEAKERS = ("<bos>", "<eos>", "<speaker1>", "<speaker2>", "<pad>")
-
 
 class Layout(ABC):
     """How a dialogue is laid out for a language model.

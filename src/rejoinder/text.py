@@ -22,6 +22,8 @@ from typing import Literal
 from rejoinder.errors import ConfigError
 from rejoinder.schema import Dialogue
 
+SPEAKERS = ("<bos>", "<eos>", "<speaker1>", "<speaker2>", "<pad>")  # of a language model, in order
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextFormat:

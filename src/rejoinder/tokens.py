@@ -59,14 +59,8 @@ class Tokens:
 
     @classmethod
     def from_file(cls, path: Path, style: TextFormat, pad: int = 0) -> Tokens:
-        """Read a `tokenizer.json`."""
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointError(
-                f"{path}: not a readable tokenizer.json ({error}); fetch or save the model again"
-            ) from None
-        return cls(tokenizer, style, pad)
+        """With the tokenizer of a `tokenizer.json`."""
+        return cls(read_tokenizer(path), style, pad)
 
     def contexts(self, dialogues: Sequence[Dialogue]) -> list[list[int]]:
         """Rows of at most `max_context` ids, one per dialogue."""
@@ -92,6 +86,16 @@ class Tokens:
         room = self.style.max_reply - len(self.prefix) - len(self.suffix)
         found = self._pieces.ids(pieces)
         return [[*self.prefix, *ids[:room], *self.suffix] for ids in found]
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Read a `tokenizer.json`. Raises CheckpointError where it cannot be read."""
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(
+            f"{path}: not a readable tokenizer.json ({error}); fetch or save the model again"
+        ) from None
 
 
 def _bare(tokenizer: Tokenizer) -> Tokenizer:

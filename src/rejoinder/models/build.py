@@ -8,12 +8,15 @@ import warnings
 import torch
 from torch import nn
 
-from rejoinder.config import ModelConfig
+from rejoinder.config import GeneratorConfig, ModelConfig
 from rejoinder.errors import ConfigError
 from rejoinder.models.bert import Bert, Dropout
+from rejoinder.models.causal import Causal, load_causal
 from rejoinder.models.encoder import Encoder
+from rejoinder.models.generator import Generator
 from rejoinder.models.pretrained import Base, load_encoder
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
+from rejoinder.text import SPEAKERS
 
 
 def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEncoder:
@@ -66,11 +69,22 @@ def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEnc
     )
 
 
-def towers(ranker: nn.Module) -> dict[str, Encoder]:
-    """A ranker's distinct encoders by attribute name."""
-    found: dict[str, Encoder] = {}
+def build_generator(config: GeneratorConfig, base: Base) -> Generator:
+    """A generator on its pretrained base; the layout `speakers` brings tokens of its own."""
+    rates = Dropout(config.dropout, config.attention_dropout)
+    body = load_causal(base, rates)
+    if config.layout == "template":
+        return Generator(body, dropout=config.choice_dropout)
+    size = len(body.words)
+    speakers = (size + SPEAKERS.index("<speaker1>"), size + SPEAKERS.index("<speaker2>"))
+    return Generator(body, added=len(SPEAKERS), speakers=speakers, dropout=config.choice_dropout)
+
+
+def towers(ranker: nn.Module) -> dict[str, Encoder | Causal]:
+    """A model's distinct pretrained parts by attribute name."""
+    found: dict[str, Encoder | Causal] = {}
     for name, child in ranker.named_children():
-        if isinstance(child, Encoder) and child not in found.values():
+        if isinstance(child, Encoder | Causal) and child not in found.values():
             found[name] = child
     return found
 

@@ -24,6 +24,7 @@ from rejoinder.models.pretrained import (
     Base,
     config_of,
     loaded,
+    no_bars,
     with_dropout,
 )
 
@@ -159,11 +160,12 @@ def _hosted(base: Base, dropout: Dropout) -> PreTrainedModel:
             "expected a model that only writes, such as GPT-2, Llama, Qwen or SmolLM"
         )
     with_dropout(config, dropout)
-    model: PreTrainedModel = loaded(
-        base,
-        AutoModelForCausalLM.from_pretrained,
-        config=config,
-        dtype=torch.float32,
-        attn_implementation="sdpa",
-    )
+    with no_bars():
+        model: PreTrainedModel = loaded(
+            base,
+            AutoModelForCausalLM.from_pretrained,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+        )
     return model.eval()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,7 @@ def _folder(name: str) -> Path:
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "model.safetensors"]
+    wanted = ["*.json", "*.jinja", "model.safetensors"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # the hub client has a dozen kinds of errors, all with a text
@@ -118,23 +119,32 @@ def _load_bert(base: Base, shape: BertShape) -> Bert:
 
 def _load_any(base: Base, dropout: Dropout) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModel
-    from transformers.utils import logging as hf_logging
 
     config = loaded(base, AutoConfig.from_pretrained)
     with_dropout(config, dropout)
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
     read = partial(loaded, base, AutoModel.from_pretrained, config=config, dtype=torch.float32)
-    try:
-        model: PreTrainedModel = read(attn_implementation=_attention_name())
-    except CheckpointError:  # some families, such as MPNet, have an attention of their own only
-        model = read(attn_implementation="eager")
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()
+    with no_bars():
+        try:
+            model: PreTrainedModel = read(attn_implementation=_attention_name())
+        except CheckpointError:  # some families, such as MPNet, have an attention of their own only
+            model = read(attn_implementation="eager")
     if isinstance(getattr(model, "pooler", None), nn.Module):
         model.register_module("pooler", None)  # never read; adapters would be put on it
     return model.eval()
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Without the library's bars of progress: a small model is there at once."""
+    from transformers.utils import logging as hf_logging
+
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
 
 
 def with_dropout(config: Any, dropout: Dropout) -> None:

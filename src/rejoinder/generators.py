@@ -1,0 +1,206 @@
+"""One self-describing folder per generator (see `saved`).
+
+Weights under `body.` carry the names of the base's own state, adapters those names with
+`.lora_A.weight` and `.lora_B.weight`; `added` are the vectors of the layout's own tokens, and
+`choice.` is the next-utterance head.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from rejoinder.config import GeneratorConfig, from_mapping, to_mapping
+from rejoinder.errors import CheckpointError, ConfigError
+from rejoinder.generator import TextGenerator
+from rejoinder.layouts import Layout, Render, Speakers, Template
+from rejoinder.models.build import add_lora, build_generator
+from rejoinder.models.generator import Generator
+from rejoinder.models.pretrained import find_base
+from rejoinder.saved import card_of, read_config, read_weights, resolve, write_folder
+from rejoinder.text import SPEAKERS, TextFormat
+from rejoinder.tokens import read_tokenizer
+from rejoinder.weights import restore, state
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """What a base says of its chat template, and the tokens that it names."""
+
+    text: str
+    bos: str
+    eos: str
+
+
+def fresh(config: GeneratorConfig, style: TextFormat, *, trainable: bool = False) -> TextGenerator:
+    """A generator on its pretrained base, not trained yet; with `trainable` adapters are put on.
+
+    Raises CheckpointError for a base that cannot be read, ConfigError for settings beyond it.
+    """
+    base = find_base(config.base, config.base_sha256)
+    config = replace(config, base_sha256=base.sha256)
+    module = build_generator(config, base)
+    if trainable and config.lora:
+        add_lora(module, config.lora, config.lora_alpha)
+    tokenizer = read_tokenizer(base.folder / "tokenizer.json")
+    template = chat_template(base.folder) if config.layout == "template" else None
+    check_room(module, style)
+    layout = _layout(module, tokenizer, style, template)
+    made = TextGenerator(module, layout, config, name=f"untuned generator on {config.base}")
+    made.template = asdict(template) if template else None
+    return made
+
+
+def save(
+    generator: TextGenerator,
+    folder: Path,
+    *,
+    card: str = "",
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    write: bool = True,
+) -> None:
+    """Write the folder whole or not at all; `dtype` rounds the weights.
+
+    Of several processes only one should `write`; the others put weights in pieces together.
+    """
+    config = generator.config
+    weights = generator.adapters | state(generator.module, only_adapters=config.lora > 0)
+    if config.lora and not any(".lora_" in name for name in weights):
+        raise CheckpointError(
+            f"{folder}: not saved: {generator.name!r} should have adapters of rank {config.lora}, "
+            "but has none; make it with trainable=True"
+        )
+    if not write:
+        return
+    if dtype is not None:
+        weights = {name: w.to(dtype) for name, w in weights.items()}
+    settings = {
+        "model": to_mapping(config),
+        "text": asdict(generator.layout.style),
+        "template": generator.template,
+        "training": dict(training or {}),
+    }
+    write_folder(folder, settings, weights, generator.layout.tokenizer, card)
+
+
+def load(folder: Path, *, trainable: bool = False) -> TextGenerator:
+    """Read a folder that `save` wrote; adapters are merged into the base unless `trainable`.
+
+    Raises CheckpointError naming the file and what does not fit.
+    """
+    folder = resolve(folder)
+    config, style, template = _settings(folder)
+    weights = read_weights(folder / "model.safetensors")
+    module = build_generator(config, find_base(config.base, config.base_sha256))
+    if config.lora and trainable:
+        add_lora(module, config.lora, config.lora_alpha)
+    factor = config.lora_alpha / max(1, config.lora)
+    restore(module, weights, folder, lora=config.lora, factor=factor, trainable=trainable)
+    try:
+        check_room(module, style)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: {error}; save or fetch the model again"
+        ) from None
+    tokenizer = read_tokenizer(folder / "tokenizer.json")
+    layout = _layout(module, tokenizer, style, template)
+    made = TextGenerator(module, layout, config, name=folder.name)
+    made.card, made.training = card_of(folder), dict(read_config(folder).get("training") or {})
+    made.template = asdict(template) if template else None
+    if not trainable:
+        made.adapters = {name: tensor for name, tensor in weights.items() if ".lora_" in name}
+    return made
+
+
+def _settings(folder: Path) -> tuple[GeneratorConfig, TextFormat, ChatTemplate | None]:
+    settings = read_config(folder)
+    where = str(folder / "config.json")
+    try:
+        config = from_mapping(GeneratorConfig, settings["model"], where)
+        style = from_mapping(TextFormat, settings["text"], where)
+        told = settings.get("template")
+        return config, style, ChatTemplate(**told) if told else None
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        what = str(error).removeprefix(f"{where}: ")
+        what += " is missing" if isinstance(error, KeyError) else ""
+        raise CheckpointError(
+            f"{where}: not a generator's settings: {what}; save or fetch the model again"
+        ) from None
+
+
+def _layout(
+    module: Generator, tokenizer: Tokenizer, style: TextFormat, template: ChatTemplate | None
+) -> Layout:
+    if template is None:
+        size = len(module.body.words)
+        return Speakers(tokenizer, range(size, size + len(SPEAKERS)), style)
+    eos = tokenizer.token_to_id(template.eos)
+    if eos is None:
+        raise CheckpointError(
+            f"the base says that {template.eos!r} ends a text, but its tokenizer.json has no such "
+            "token; take layout = speakers"
+        )
+    return Template(tokenizer, _renderer(tokenizer, template), style, eos=eos)
+
+
+def chat_template(folder: Path) -> ChatTemplate:
+    """The chat template of a base's folder. Raises ConfigError where it has none."""
+    told: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        file = folder / name
+        if file.is_file():
+            told |= json.loads(file.read_text(encoding="utf-8"))
+    separate = folder / "chat_template.jinja"
+    text = told.get("chat_template")
+    if separate.is_file():
+        text = separate.read_text(encoding="utf-8")
+    if not isinstance(text, str) or not text:
+        raise ConfigError(
+            f"layout is 'template', but {folder} has no chat template; take layout = speakers, or "
+            "an instruct model"
+        )
+    return ChatTemplate(text, _token(told.get("bos_token")), _token(told.get("eos_token")))
+
+
+def _token(told: Any) -> str:
+    """A token is told by its text, or as an object that has it."""
+    return str(told.get("content", "")) if isinstance(told, dict) else str(told or "")
+
+
+def _renderer(tokenizer: Tokenizer, template: ChatTemplate) -> Render:
+    from transformers import PreTrainedTokenizerFast
+
+    named = {"bos_token": template.bos or None, "eos_token": template.eos or None}
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tokenizer.to_str()),
+        **{name: text for name, text in named.items() if text},
+    )
+
+    def render(messages: list[dict[str, str]], going_on: bool) -> str:
+        return str(
+            made.apply_chat_template(
+                messages,
+                chat_template=template.text,
+                tokenize=False,
+                add_generation_prompt=going_on,
+            )
+        )
+
+    return render
+
+
+def check_room(module: Generator, style: TextFormat) -> None:
+    """Raise ConfigError where context and reply together are longer than the base reads."""
+    need, limit = style.max_context + style.max_reply, module.body.limit
+    if need > limit:
+        raise ConfigError(
+            f"contexts and replies of {need} tokens together, but the base reads at most {limit}; "
+            f"lower max_context by {need - limit}, or take a base that reads more"
+        )
