@@ -94,6 +94,7 @@ def add_lora(ranker: nn.Module, rank: int, alpha: int) -> None:
     from peft import LoraConfig, get_peft_model
 
     for encoder in towers(ranker).values():
+        encoder.requires_grad_(False)  # also an output layer of its own, which peft does not see
         linear = [n for n, layer in encoder.model.named_modules() if isinstance(layer, nn.Linear)]
         settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear)
         with warnings.catch_warnings():  # peft 0.18 asks transformers 5 under an old name
