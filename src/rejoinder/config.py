@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from rejoinder.errors import ConfigError
 
 Kind = Literal["bi", "poly", "cross"]
+Metric = Literal["hits@1", "hits@5", "hits@10", "mrr", "f1", "mean_rank", "perplexity"]
 T = TypeVar("T")
 NOT_BELOW_ZERO = (
     *("epochs", "max_steps", "max_time", "negatives", "lr", "eps", "weight_decay", "clip"),
@@ -126,11 +127,16 @@ class GeneratorConfig:
     """Of the attention's weights."""
     choice_dropout: float = 0.1
     """Of what the next-utterance head sees."""
+    lm_coef: float = 2.0
+    """Weight of the loss of the right reply's tokens, each one alike."""
+    mc_coef: float = 1.0
+    """Weight of the loss of choosing the right reply among the candidates."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_finite(self)
-        for name, least in (("lora", 0), ("lora_alpha", 1)):
+        least_of = {"lora": 0, "lora_alpha": 1, "lm_coef": 0, "mc_coef": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
         _check_rates(self, ("dropout", "attention_dropout", "choice_dropout"))
@@ -216,8 +222,8 @@ class TrainConfig:
     """Texts encoded at once in validation; 0 = as many as 4,096 tokens are."""
     eval_limit: int = 1000
     """Dev examples per validation, spread evenly over the file; 0 = all."""
-    metric: Literal["hits@1", "hits@5", "hits@10", "mrr", "f1", "mean_rank"] = "hits@1"
-    """What the best checkpoint is the best in."""
+    metric: Metric = "hits@1"
+    """What the best checkpoint is the best in; perplexity is a generator's."""
     stop_after: int = 0
     """Validations in a row without progress that end training; 0 = none do."""
     log_every: int = 10

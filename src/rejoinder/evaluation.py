@@ -61,6 +61,7 @@ class Report:
     examples: int
     candidates: float  # mean number per example
     seconds: float
+    perplexity: float | None = None  # of the right replies' tokens, where they can be written
 
     def as_json(self) -> dict[str, Any]:
         """Plain values under the names that papers use."""
@@ -76,6 +77,7 @@ class Report:
             "candidates": self.candidates,
             "seconds": self.seconds,
             "examples_per_second": self.examples / self.seconds if self.seconds else 0.0,
+            **({} if self.perplexity is None else {"perplexity": self.perplexity}),
         }
 
 

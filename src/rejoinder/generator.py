@@ -53,6 +53,16 @@ class TextGenerator:
         self._silent: frozenset[int] | None = None
 
     @property
+    def tokens(self) -> Layout:
+        """What makes rows of texts."""
+        return self.layout
+
+    @property
+    def is_cross(self) -> bool:
+        """A reply is only read behind its context."""
+        return True
+
+    @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
 
@@ -83,6 +93,14 @@ class TextGenerator:
     ) -> list[Tensor]:
         """Mean log-likelihood of the tokens of each candidate, its end included: -> (N_i,) each."""
         return self._judged(dialogues, lists, _likelihood, progress)
+
+    def surprise(
+        self, dialogues: Sequence[Dialogue], replies: Sequence[str]
+    ) -> list[tuple[float, int]]:
+        """Of each dialogue's reply, what all its tokens cost (-log likelihood) and their number."""
+        means = self.likelihoods(dialogues, [[reply] for reply in replies])
+        counts = [len(self.layout.reply(reply)) for reply in replies]
+        return [(-float(mean) * n, n) for mean, n in zip(means, counts, strict=True)]
 
     @torch.inference_mode()
     def _judged(

@@ -132,7 +132,7 @@ PLACES = {
     "before a step": ("rejoinder.training.stepper:backward", 0.5),
     "after the last batch of an epoch": ("rejoinder.training.loop:save_state", 0.4),
     "while a state is written": ("rejoinder.training.resume:save_file", 0.3),
-    "while a checkpoint is written": ("rejoinder.checkpoint:save_file", 0.9),
+    "while a checkpoint is written": ("rejoinder.saved:save_file", 0.9),
     "before a checkpoint takes its place": ("rejoinder.files:_swap", 0.5),
     **{f"at {share} of the renames": ("pathlib:Path.rename", share) for share in SHARES},
     "while old files are cleared away": ("shutil:rmtree", 0.6),

@@ -255,6 +255,16 @@ def test_what_reads_apart_can_be_kept(
     )
 
 
+def test_a_ranker_has_no_perplexity(
+    file: Path, tmp_path: Path, config: ModelConfig, style: TextFormat
+) -> None:
+    wanted = replace(SETTINGS, metric="perplexity")
+    with pytest.raises(
+        ConfigError, match="metric is 'perplexity', but a poly-encoder writes nothing"
+    ):
+        begin(file, tmp_path / "run", config, style, settings=wanted)
+
+
 @pytest.mark.parametrize(("kind", "towers"), [("cross", "shared"), ("bi", "separate")])
 def test_only_a_cross_encoder_with_two_towers_reads_apart(
     make: Make, kind: str, towers: str

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rejoinder.models.causal import Cache, Causal
-from rejoinder.models.packing import pack
+from rejoinder.models.packing import MOST, pack
 from rejoinder.models.past import causal
 
 SPREAD = 0.02  # standard deviation of fresh vectors, as in GPT
@@ -57,6 +57,10 @@ class Generator(nn.Module):
         self.choice = nn.Linear(body.width, 1)
         nn.init.normal_(self.choice.weight, std=SPREAD)
         nn.init.zeros_(self.choice.bias)
+
+    def tokens(self, left: Tensor, right: Tensor, count: int) -> Tensor:
+        """How many are read for contexts of `left` with `count` replies of `right` each."""
+        return -(-count // MOST) * left + count * right
 
     def embed(self, rows: Rows) -> Tensor:
         """What the base reads: (B, T) ids and types -> (B, T, D)"""

@@ -12,7 +12,8 @@ Several processes (`Processes`) encode their own contexts and candidates; the ve
 candidates and the gradients at them go round. All encode equally many chunks, some of them a
 row that counts nothing, since sharded weights are put together anew for each.
 
-A cross-encoder has a row's candidates in that row only, so its chunks need nothing twice.
+A cross-encoder has a row's candidates in that row only, so its chunks need nothing twice. Nor do
+those of a generator, which learns the right reply's tokens beside the choice.
 
 Rows of like length share a chunk, and its padding is cut: mixed lengths cost little.
 """
@@ -28,12 +29,13 @@ import torch
 from torch import Tensor
 
 from rejoinder.batching import by_length
+from rejoinder.models.generator import Generator, Rows, last, log_likelihood
 from rejoinder.models.losses import ranking_loss
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, Encoded, PolyEncoder
 from rejoinder.training.batches import Batch
 from rejoinder.training.processes import ALONE, Processes
 
-Module = BiEncoder | PolyEncoder | CrossEncoder
+Module = BiEncoder | PolyEncoder | CrossEncoder | Generator
 Precision = Literal["bf16", "fp16", "fp32"]
 CANDIDATES, CONTEXTS = 0, 1  # the two sides have seeds of their own
 
@@ -46,6 +48,7 @@ class Passes:
     budget: int = 8192  # tokens encoded at once, padding included; one row if it has more
     seed: int = 0  # of dropout
     factor: float = 1.0  # on the loss before it goes backwards, for fp16
+    token: float = 0.0  # what a token of the right reply weighs, where one is written
     processes: Processes = ALONE
 
     def chunks(self, lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
@@ -69,7 +72,7 @@ def backward(module: Module, batch: Batch, how: Passes, weight: float) -> float:
 
     With several processes value and gradients are this process's part: their sum is the whole.
     """
-    if isinstance(module, CrossEncoder):
+    if isinstance(module, CrossEncoder | Generator):
         return sum(_each_row_its_own(module, batch, how, weight))
     return sum(_all_rows_together(module, batch, how, weight))
 
@@ -110,7 +113,7 @@ def _all_rows_together(
 
 
 def _each_row_its_own(
-    module: CrossEncoder, batch: Batch, how: Passes, weight: float
+    module: CrossEncoder | Generator, batch: Batch, how: Passes, weight: float
 ) -> Iterator[float]:
     columns = batch.real.shape[1]
     left, right = batch.context[1].sum(1), batch.candidates[1].sum(1).view(-1, columns).amax(1)
@@ -122,8 +125,31 @@ def _each_row_its_own(
         owner = torch.arange(len(context.mask), device=context.mask.device)
         owner = owner.repeat_interleave(len(replies.mask) // len(owner))
         with cast(context.mask, how.precision):
-            scores = module.score_pairs(context, replies, owner).view(len(context.mask), -1)
-        yield how.backward(_loss(scores, batch, rows, weight))
+            if isinstance(module, Generator):
+                loss = _written(module, (context, replies, owner), batch, rows, how, weight)
+            else:
+                scores = module.score_pairs(context, replies, owner).view(len(context.mask), -1)
+                loss = _loss(scores, batch, rows, weight)
+        yield how.backward(loss)
+
+
+def _written(
+    module: Generator,
+    read: tuple[Encoded, Encoded, Tensor],
+    batch: Batch,
+    rows: list[int],
+    how: Passes,
+    weight: float,
+) -> Tensor:
+    """Of choosing the right reply, and of writing it."""
+    contexts, replies = (Rows(*side) for side in read[:2])
+    states = module.behind(contexts, replies, read[2])
+    scores = module.follows(last(states, replies.mask)).view(len(contexts.mask), -1)
+    if not rows:
+        return _loss(scores, batch, rows, weight)
+    gold = batch.gold[rows] + torch.arange(len(rows), device=scores.device) * scores.shape[1]
+    likely = log_likelihood(module, states[gold], replies.part(gold))
+    return _loss(scores, batch, rows, weight) - how.token * likely.sum()
 
 
 def _loss(scores: Tensor, batch: Batch, rows: list[int], weight: float) -> Tensor:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from rejoinder import saved
-from rejoinder.config import ModelConfig, TrainConfig, to_mapping
+from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, to_mapping
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.files import check_replaceable, recover, write_text
+from rejoinder.generator import TextGenerator
 from rejoinder.ranker import TextRanker
 from rejoinder.text import TextFormat
 from rejoinder.training.resume import STATE_FILES
@@ -25,7 +26,9 @@ from rejoinder.training.resume import STATE_FILES
 FREE = ("max_time", "max_tokens", "parallel", "log_every")
 
 
-def claim(out: Path, ranker: TextRanker, config: TrainConfig, origin: Mapping[str, Any]) -> None:
+def claim(
+    out: Path, ranker: TextRanker | TextGenerator, config: TrainConfig, origin: Mapping[str, Any]
+) -> None:
     """Make OUT, or check that the run in it is this one. Raises ConfigError if it is not."""
     if out.is_file():
         raise ConfigError(f"{out}: is a file; expected a new folder or that of a run as --out")
@@ -54,8 +57,10 @@ def claim(out: Path, ranker: TextRanker, config: TrainConfig, origin: Mapping[st
 
 def _same(one: Any, two: Any) -> bool:
     """Whether two runs are one; what an older version had no setting for is as it is by default."""
-    kinds = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
     try:
+        writes = one["model"]["kind"] == "generator"
+        model = GeneratorConfig if writes else ModelConfig
+        kinds: dict[str, type[Any]] = {"model": model, "train": TrainConfig, "text": TextFormat}
         for section, kind in kinds.items():
             usual = to_mapping(kind())
             a, b = (usual | settings[section] for settings in (one, two))

@@ -6,19 +6,21 @@ save, and with several processes that all of them do so at the same time.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
-from rejoinder import checkpoint, evaluation
+from rejoinder import checkpoint, evaluation, generators
 from rejoinder.config import TrainConfig
 from rejoinder.errors import ConfigError
 from rejoinder.evaluation import Report
+from rejoinder.generator import TextGenerator
 from rejoinder.memory import keep_freed_memory, peak_memory
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
@@ -30,12 +32,14 @@ from rejoinder.training.source import Listed, Source, steps_in
 from rejoinder.training.stepper import Stepper
 from rejoinder.training.writers import Writer
 
+LOWER_IS_BETTER = {"mean_rank", "perplexity"}
+
 
 @dataclass
 class Run:
     """One training under way."""
 
-    ranker: TextRanker
+    ranker: TextRanker | TextGenerator
     data: Source
     dev: Sequence[Example]
     out: Path
@@ -57,7 +61,7 @@ class Run:
 
 
 def train(
-    ranker: TextRanker,
+    ranker: TextRanker | TextGenerator,
     data: Source,
     dev: Sequence[Example],
     out: Path,
@@ -138,6 +142,7 @@ def _until_done(run: Run, stepper: Stepper) -> Report | None:
 
 def _mine(run: Run) -> None:
     assert isinstance(run.data, Listed)  # settings refuse it for a stream
+    assert isinstance(run.ranker, TextRanker)
     with put_together(run.ranker.module):
         found = hard.search(run.data, run.ranker, run.processes)
     counts = found.as_json()
@@ -197,7 +202,7 @@ def _validate(run: Run, stepper: Stepper) -> Report | None:
         run.writer.add_scalar("dev/hits@1", report.hits_at_1, run.position.step)
         run.writer.add_scalar("dev/mrr", report.mrr, run.position.step)
     value = float(report.as_json()[run.config.metric])
-    value = -value if run.config.metric == "mean_rank" else value  # the lower the better
+    value = -value if run.config.metric in LOWER_IS_BETTER else value
     if run.position.best is not None and value <= run.position.best:
         run.position.waited += counts
         return None
@@ -215,9 +220,22 @@ def _measured(run: Run) -> Report:
     started = time.perf_counter()
     with put_together(ranker.module):
         judged = evaluation.judge(ranker, own) if own else []
+        costs = _costs(ranker, own)
     every = run.processes.collect(judged)
+    costs = run.processes.collect(costs)
     ranker.precision, ranker.most = precision, 0
-    return evaluation.summarise(every, run.processes.told(time.perf_counter() - started))
+    report = evaluation.summarise(every, run.processes.told(time.perf_counter() - started))
+    if not costs:
+        return report
+    cost, tokens = (sum(values) for values in zip(*costs, strict=True))
+    return replace(report, perplexity=math.exp(cost / tokens))
+
+
+def _costs(model: TextRanker | TextGenerator, own: Sequence[Example]) -> list[tuple[float, int]]:
+    """What the right replies cost to write, where the model can write."""
+    if not isinstance(model, TextGenerator):
+        return []
+    return model.surprise([one.context for one in own], [one.reply for one in own])
 
 
 def _save_best(run: Run, report: Report | None) -> None:
@@ -228,7 +246,10 @@ def _save_best(run: Run, report: Report | None) -> None:
         "scores": report.as_json() if report else None,
     }
     card, write = run.card(report), run.processes.first
-    checkpoint.save(run.ranker, run.out / "best", card=card, training=training, write=write)
+    if isinstance(run.ranker, TextGenerator):
+        generators.save(run.ranker, run.out / "best", card=card, training=training, write=write)
+    else:
+        checkpoint.save(run.ranker, run.out / "best", card=card, training=training, write=write)
 
 
 def _report_progress(run: Run, losses: list[float], stepper: Stepper) -> None:

@@ -10,15 +10,23 @@ from typing import Protocol
 import torch
 
 from rejoinder.config import TrainConfig
-from rejoinder.schema import Example
-from rejoinder.tokens import Tokens
+from rejoinder.schema import Dialogue, Example
+
+
+class Rows(Protocol):
+    """Texts as rows of token ids: `Tokens` of a ranker, the layout of a generator."""
+
+    @property
+    def pad(self) -> int: ...
+    def contexts(self, dialogues: Sequence[Dialogue]) -> list[list[int]]: ...
+    def candidates(self, replies: Sequence[str]) -> list[list[int]]: ...
 
 
 class Source(Protocol):
     """What a run needs of its data."""
 
     @property
-    def tokens(self) -> Tokens: ...
+    def tokens(self) -> Rows: ...
     @property
     def config(self) -> TrainConfig: ...
     @property
@@ -48,7 +56,7 @@ class Listed:
     """Examples that fit in memory."""
 
     examples: Sequence[Example]
-    tokens: Tokens
+    tokens: Rows
     config: TrainConfig
     pool: Sequence[str]
     hard: list[tuple[int, ...]] = field(default_factory=list)  # mined: numbers of the pool's texts
@@ -85,7 +93,7 @@ class Listed:
 
 
 def listed(
-    examples: Sequence[Example], tokens: Tokens, config: TrainConfig, pool: Sequence[str] = ()
+    examples: Sequence[Example], tokens: Rows, config: TrainConfig, pool: Sequence[str] = ()
 ) -> Listed:
     """Examples with the texts that negatives are drawn from: `pool`, or their own replies."""
     drawn = pool or list(dict.fromkeys(example.reply for example in examples))

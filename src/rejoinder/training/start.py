@@ -129,6 +129,11 @@ def _check_kind(ranker: TextRanker, settings: TrainConfig) -> None:
             "takes days; give --mine-draw 24 to search among so many random ones, or mine "
             "beforehand with rejoinder mine and a bi- or poly-encoder"
         )
+    if settings.metric == "perplexity":
+        raise ConfigError(
+            f"metric is 'perplexity', but a {ranker.config.kind}-encoder writes nothing; take "
+            "hits@1, mrr or another one of rankings"
+        )
     if ranker.is_cross and settings.candidates == "batch-all":
         raise ConfigError(
             "candidates batch-all shares lists between rows, but a cross-encoder reads every pair "

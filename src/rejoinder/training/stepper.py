@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from rejoinder.config import GeneratorConfig
 from rejoinder.errors import RejoinderError
+from rejoinder.generator import TextGenerator
 from rejoinder.ranker import TextRanker
+from rejoinder.schema import Example
 from rejoinder.sharded import is_piece, own_piece
 from rejoinder.training.batches import Batch, listed_batch, shared_batch
 from rejoinder.training.chunks import Passes, backward
@@ -26,7 +29,7 @@ LEAST_BUDGET = 256  # tokens: less does not hold one pair of context and reply
 class Stepper:
     """A ranker, its optimizer, and what they learn from."""
 
-    ranker: TextRanker
+    ranker: TextRanker | TextGenerator
     data: Source
     steps: int  # of the whole run
     say: Callable[[str], None]
@@ -117,7 +120,7 @@ class Stepper:
         make = listed_batch if self.ranker.is_cross else shared_batch
         first = number * config.update_every
         parts = {i: self.data.batch(i) for i in range(first, first + config.update_every)}
-        weight = 1 / sum(map(len, parts.values()))
+        weight, token = self._weights([example for chosen in parts.values() for example in chosen])
         for i, chosen in parts.items():
             batch = make(self.data, chosen, i, self.processes.own)
             self._tell_if_split(batch)
@@ -127,9 +130,19 @@ class Stepper:
                 self.budget,
                 seed=config.seed * 1_000_003 + i,
                 factor=self.scaler.get_scale(),
+                token=token,
                 processes=self.processes,
             )
             yield backward(self.ranker.module, _moved(batch, self.ranker.device), how, weight)
+
+    def _weights(self, chosen: list[Example]) -> tuple[float, float]:
+        """What a row and a token of its right reply count in the step's loss, whoever has them."""
+        settings = self.ranker.config
+        if not isinstance(settings, GeneratorConfig):
+            return 1 / len(chosen), 0.0
+        rows = self.data.tokens.candidates([example.reply for example in chosen])
+        tokens = sum(len(row) - 1 for row in rows)  # the first opens the reply and is given
+        return settings.mc_coef / len(chosen), settings.lm_coef / tokens
 
     def _tell_if_split(self, batch: Batch) -> None:
         size = int(batch.context[1].sum())

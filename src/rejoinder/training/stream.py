@@ -16,8 +16,7 @@ from pathlib import Path
 from rejoinder.config import TrainConfig
 from rejoinder.errors import DataError
 from rejoinder.schema import Example
-from rejoinder.tokens import Tokens
-from rejoinder.training.source import batches_per_epoch, mixed
+from rejoinder.training.source import Rows, batches_per_epoch, mixed
 
 POOL = 100_000  # replies kept to draw negatives from
 
@@ -30,7 +29,7 @@ class Stream:
 
     files: Sequence[Path]
     read: Read
-    tokens: Tokens
+    tokens: Rows
     config: TrainConfig
     count: int
     pool: Sequence[str]
@@ -90,7 +89,7 @@ def buffered(examples: Iterator[Example], size: int, chance: random.Random) -> I
 def stream(
     files: Sequence[Path],
     read: Read,
-    tokens: Tokens,
+    tokens: Rows,
     config: TrainConfig,
     pool: Sequence[str] = (),
 ) -> Stream:
