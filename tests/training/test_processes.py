@@ -53,7 +53,7 @@ def test_shares_are_all_there_is_and_disjoint(count: int) -> None:
 
 EXCHANGE = """
 import torch
-from rejoinder.training.processes import join
+from rejoinder.training.processes import end, join
 group, _ = join("cpu")
 whole = torch.arange(14.0).view(7, 2)
 assert group.gather(whole[group.own], 7).equal(whole)
@@ -65,6 +65,7 @@ two = [torch.full((2, 2), float(group.number)), torch.tensor(1.0 + group.number)
 group.add(two)
 assert two[0].eq(sum(range(group.count))).all() and two[1] == sum(range(1, group.count + 1))
 print("all well")
+end(0)
 """
 
 
@@ -85,6 +86,23 @@ def launch(count: int, arguments: Sequence[str], folder: Path) -> str:
 def test_what_is_exchanged_comes_together(tmp_path: Path, count: int) -> None:
     (tmp_path / "exchange.py").write_text(EXCHANGE)
     assert launch(count, ["exchange.py"], tmp_path).count("all well") == count
+
+
+ENDING = """
+from rejoinder.training.processes import end, join
+group, _ = join("cpu")
+print("said")
+end(7 * group.number)
+print("never said")
+"""
+
+
+@pytest.mark.slow
+def test_the_end_of_a_process_has_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "ending.py").write_text(ENDING)
+    with pytest.raises(AssertionError, match=r"exitcode\s*: 7"):
+        launch(2, ["ending.py"], tmp_path)
+    assert launch(1, ["ending.py"], tmp_path).split("\n") == ["said", "never said", ""]
 
 
 def trained(count: int, options: Sequence[str], talk: Path, base: Path, out: Path) -> Path:

@@ -15,6 +15,22 @@ from rejoinder.progress import note
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command (that of `sys.argv`); an error for the user is one line and exit code 1."""
+    try:
+        _run(arguments)
+    except SystemExit as exit_:
+        _end(exit_.code)
+        raise
+    _end(0)
+
+
+def _end(code: object) -> None:
+    """One of several processes that trained together ends here, the way that is safe for it."""
+    together = sys.modules.get("rejoinder.training.processes")  # if nothing loaded it, it is alone
+    if together:
+        together.end(code if isinstance(code, int) else int(code is not None))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     if isinstance(sys.stdout, TextIOWrapper):  # file names may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
     typed[:] = sys.argv[1:] if arguments is None else arguments

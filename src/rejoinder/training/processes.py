@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -105,7 +107,7 @@ def join(device: str) -> tuple[Processes, str]:
     cuda = device.startswith("cuda")
     backend = {"backend": "cuda:nccl,cpu:gloo"} if cuda else {}  # small numbers stay on the CPU
     if not dist.is_initialized():
-        atexit.register(_part)  # threads of gloo that outlive Python abort the process now and then
+        atexit.register(_part)
     try:
         state = PartialState(cpu=not cuda, **backend)
     except (RuntimeError, ValueError) as error:
@@ -121,6 +123,22 @@ def join(device: str) -> tuple[Processes, str]:
         )
     here = f"cuda:{state.local_process_index}" if cuda else device
     return Processes(state.process_index, state.num_processes), here
+
+
+def end(code: int) -> None:
+    """End this process with an exit code, if it is one of several; alone it goes on.
+
+    Everything that Python would do at its end has been done then, but for taking itself apart:
+    threads of gloo that are still there abort a process in which that has begun, now and then even
+    after the group was left (terminate called without an active exception, exit code -6).
+    """
+    if not dist.is_initialized():
+        return
+    _part()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads it
+            stream.flush()
+    os._exit(code)
 
 
 def _part() -> None:
