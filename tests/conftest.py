@@ -85,7 +85,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("base")
-    size = _train_tokenizer(folder / "tokenizer.json")
+    size = _write_tokenizer(folder / "tokenizer.json")
     config = BertConfig(
         vocab_size=size,
         hidden_size=16,
@@ -99,17 +99,29 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _train_tokenizer(file: Path) -> int:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+def _write_tokenizer(file: Path) -> int:
+    """WordPiece of words, letters and pairs of them; a trained one would differ from run to run."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=400, min_frequency=1, special_tokens=special, show_progress=False
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = sorted(
+        {
+            word
+            for sentence in SENTENCES
+            for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(sentence))
+        }
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    letters = sorted(set("".join(words)) | set("abcdefghijklmnopqrstuvwxyz"))
+    pairs = sorted({word[i : i + 2] for word in words for i in range(len(word) - 1)})
+    parts = [*letters, *pairs]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = dict.fromkeys([*special, *parts, *(f"##{part}" for part in parts), *words])
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(special)
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
