@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from rejoinder import checkpoint
 from rejoinder.config import ModelConfig, TrainConfig
 from rejoinder.data import read
+from rejoinder.errors import RejoinderError
 from rejoinder.memory import keep_freed_memory
 from rejoinder.schema import examples
 from rejoinder.text import TextFormat
@@ -99,4 +101,7 @@ def kind_of(name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RejoinderError as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -212,6 +212,14 @@ def test_a_template_that_takes_no_such_dialogue_is_named(tokenizer: Tokenizer) -
         layout.context(opened)
 
 
+def test_places_kept_free_are_never_written(tokenizer: Tokenizer) -> None:
+    other = Tokenizer(
+        models.WordPiece({"[UNK]": 0, "[unused7]": 1, "unused": 2}, unk_token="[UNK]")
+    )
+    assert {1} <= Speakers(other, range(3, 8), style()).never
+    assert 2 not in Speakers(other, range(3, 8), style()).never
+
+
 def test_a_context_and_a_reply_are_read_in_two_rows(tokenizer: Tokenizer) -> None:
     for layout in (speakers(tokenizer), template(tokenizer), template(tokenizer, NO_SYSTEM)):
         (context,), (reply,) = layout.contexts([TALK]), layout.candidates(["yes ."])

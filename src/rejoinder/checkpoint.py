@@ -28,7 +28,7 @@ from rejoinder.ranker import TextRanker
 from rejoinder.saved import card_of, read_config, read_weights, resolve, write_folder
 from rejoinder.text import TextFormat
 from rejoinder.tokens import Tokens
-from rejoinder.weights import check_shapes, plain_name, restore, state
+from rejoinder.weights import check_shapes, plain_name, restore, state, to_save
 
 
 def fresh(config: ModelConfig, style: TextFormat, *, trainable: bool = False) -> TextRanker:
@@ -56,16 +56,9 @@ def save(
 
     Of several processes only one should `write`; the others put weights in pieces together.
     """
-    weights = ranker.adapters | state(ranker.module, only_adapters=ranker.config.lora > 0)
-    if ranker.config.lora and not any(".lora_" in name for name in weights):
-        raise CheckpointError(
-            f"{folder}: not saved: {ranker.name!r} should have adapters of rank "
-            f"{ranker.config.lora}, but has none; make it with trainable=True"
-        )
+    weights = to_save(ranker.module, ranker.adapters, folder, lora=ranker.config.lora, dtype=dtype)
     if not write:
         return
-    if dtype is not None:
-        weights = {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
     config = {
         "model": to_mapping(ranker.config),
         "text": asdict(ranker.tokens.style),

@@ -110,7 +110,7 @@ class GeneratorConfig:
     """What a generator is made of."""
 
     kind: Literal["generator"] = "generator"
-    """What it does; the command line says it first, `rejoinder train generator`."""
+    """What it does."""
     base: str = "minilm"
     """Pretrained language model: a hub name or a folder; or an encoder, which becomes one."""
     base_sha256: str = ""

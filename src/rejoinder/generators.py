@@ -26,7 +26,7 @@ from rejoinder.models.pretrained import find_base
 from rejoinder.saved import card_of, read_config, read_weights, resolve, write_folder
 from rejoinder.text import SPEAKERS, TextFormat
 from rejoinder.tokens import read_tokenizer
-from rejoinder.weights import restore, state
+from rejoinder.weights import restore, to_save
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,9 @@ def save(
     Of several processes only one should `write`; the others put weights in pieces together.
     """
     config = generator.config
-    weights = generator.adapters | state(generator.module, only_adapters=config.lora > 0)
-    if config.lora and not any(".lora_" in name for name in weights):
-        raise CheckpointError(
-            f"{folder}: not saved: {generator.name!r} should have adapters of rank {config.lora}, "
-            "but has none; make it with trainable=True"
-        )
+    weights = to_save(generator.module, generator.adapters, folder, lora=config.lora, dtype=dtype)
     if not write:
         return
-    if dtype is not None:
-        weights = {name: w.to(dtype) for name, w in weights.items()}
     settings = {
         "model": to_mapping(config),
         "text": asdict(generator.layout.style),

@@ -25,6 +25,8 @@ from rejoinder.schema import Dialogue, Message
 from rejoinder.text import TextFormat, fit
 from rejoinder.tokens import Pieces
 
+SPARE = re.compile(r"\[unused\d+\]")  # places that BERT's vocabulary keeps free
+
 
 class Layout(ABC):
     """How a dialogue is laid out for a language model.
@@ -79,7 +81,8 @@ class Speakers(Layout):
         self.stop = frozenset({self.eos, self.assistant, self.user})
         special = tokenizer.get_added_tokens_decoder()
         own = {i for i, token in special.items() if token.special}
-        self.never = frozenset({self.bos, self.pad} | own) - self.stop
+        spare = {i for text, i in tokenizer.get_vocab().items() if SPARE.fullmatch(text)}
+        self.never = frozenset({self.bos, self.pad} | own | spare) - self.stop
 
     def context(self, dialogue: Dialogue) -> list[int]:
         """<bos> persona, then every message behind its speaker, and speaker 1."""

@@ -29,6 +29,30 @@ def state(module: nn.Module, *, only_adapters: bool) -> dict[str, Tensor]:
     return kept
 
 
+def to_save(
+    module: nn.Module,
+    merged: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    lora: int,
+    dtype: torch.dtype | None = None,
+) -> dict[str, Tensor]:
+    """The weights of a model's folder, rounded to `dtype` if given.
+
+    `merged` are adapters that were merged into the base on loading. Raises CheckpointError, naming
+    `folder`, where a model of adapters (`lora` is their rank) has none.
+    """
+    weights = {**merged, **state(module, only_adapters=lora > 0)}
+    if lora and not any(".lora_" in name for name in weights):
+        raise CheckpointError(
+            f"{folder}: not saved: the model should have adapters of rank {lora}, but has none; "
+            "make it with trainable=True"
+        )
+    if dtype is None:
+        return weights
+    return {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
+
+
 def each_once(module: nn.Module) -> dict[str, Tensor]:
     """All tensors of a module; one that has two names, under the first."""
     by_identity: dict[int, tuple[str, Tensor]] = {}

@@ -238,7 +238,12 @@ def restore(model: Bert, weights: Mapping[str, Tensor]) -> None:
             plain = plain.replace(old, new)
         if plain in wanted:
             found[plain] = weight.to(torch.float32, copy=True)
-    for name, place in wanted.items():
+    fill(model, found)
+
+
+def fill(model: nn.Module, found: Mapping[str, Tensor]) -> None:
+    """Give a model on the device `meta` its weights; ValueError names what does not fit."""
+    for name, place in model.state_dict().items():
         if name not in found:
             raise ValueError(f"the weight {name} is missing")
         if found[name].shape != place.shape:

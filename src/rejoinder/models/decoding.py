@@ -17,7 +17,7 @@ from rejoinder.models.generator import Generator, Rows, last
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How a reply is written. The lines under the fields are the help of the command line."""
+    """How a reply is written."""
 
     max_length: int = 40
     """Tokens of a reply, at most."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rejoinder.models.bert import Dropout, fused_attention
+from rejoinder.models.bert import Dropout, fill, fused_attention
 from rejoinder.models.past import Past
 
 
@@ -170,10 +170,4 @@ def restore_gpt(model: Gpt, weights: Mapping[str, Tensor]) -> None:
         if plain in wanted:
             turned = weight.T if plain.endswith(TURNED) else weight
             found[plain] = turned.to(torch.float32, copy=True).contiguous()
-    for name, place in wanted.items():
-        if name not in found:
-            raise ValueError(f"the weight {name} is missing")
-        if found[name].shape != place.shape:
-            came, expected = tuple(found[name].shape), tuple(place.shape)
-            raise ValueError(f"{name} has shape {came}, expected {expected}")
-    model.load_state_dict(found, assign=True)
+    fill(model, found)

@@ -128,9 +128,10 @@ def join(device: str) -> tuple[Processes, str]:
 def end(code: int) -> None:
     """End this process with an exit code, if it is one of several; alone it goes on.
 
-    Everything that Python would do at its end has been done then, but for taking itself apart:
-    threads of gloo that are still there abort a process in which that has begun, now and then even
-    after the group was left (terminate called without an active exception, exit code -6).
+    Output is written out and the group left; exit hooks of others are not run, and Python does not
+    take itself apart: threads of gloo that are still there abort a process in which that has
+    begun, now and then even after the group was left (terminate called without an active
+    exception, exit code -6).
     """
     if not dist.is_initialized():
         return
