@@ -1,4 +1,4 @@
-"""Train, evaluate and talk with models that choose the best reply to a dialogue.
+"""Train, evaluate and talk with models that choose the best reply to a dialogue, or write one.
 
 The names below are loaded when they are first used, so `import rejoinder` costs next to nothing
 and leaves torch alone.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
+    "Decoding",
     "Dialogue",
     "Example",
     "Index",
@@ -20,16 +21,19 @@ __all__ = [
     "RejoinderError",
     "Reply",
     "RetrieveAgent",
+    "TextGenerator",
     "TextRanker",
     "__version__",
     "evaluate",
     "examples",
     "load",
+    "load_generator",
     "read",
     "train",
 ]
 
 HOMES = {
+    "Decoding": "rejoinder.models.decoding",
     "Dialogue": "rejoinder.schema",
     "Example": "rejoinder.schema",
     "Index": "rejoinder.index",
@@ -38,10 +42,12 @@ HOMES = {
     "RejoinderError": "rejoinder.errors",
     "Reply": "rejoinder.schema",
     "RetrieveAgent": "rejoinder.agents",
+    "TextGenerator": "rejoinder.generator",
     "TextRanker": "rejoinder.ranker",
     "evaluate": "rejoinder.tasks",
     "examples": "rejoinder.schema",
     "load": "rejoinder.zoo",
+    "load_generator": "rejoinder.zoo",
     "read": "rejoinder.data",
     "train": "rejoinder.tasks",
 }
@@ -50,11 +56,13 @@ if TYPE_CHECKING:  # the same once more, for type checkers and editors; a test c
     from rejoinder.agents import RetrieveAgent
     from rejoinder.data import read
     from rejoinder.errors import RejoinderError
+    from rejoinder.generator import TextGenerator
     from rejoinder.index import Index
+    from rejoinder.models.decoding import Decoding
     from rejoinder.ranker import TextRanker
     from rejoinder.schema import Dialogue, Example, Message, Ranking, Reply, examples
     from rejoinder.tasks import evaluate, train
-    from rejoinder.zoo import load
+    from rejoinder.zoo import load, load_generator
 else:  # hidden from type checkers, which would take any name for granted
 
     def __getattr__(name: str) -> object:

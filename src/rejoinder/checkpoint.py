@@ -25,10 +25,18 @@ from rejoinder.models.build import add_lora, build, towers
 from rejoinder.models.pretrained import find_base
 from rejoinder.models.rankers import CrossEncoder
 from rejoinder.ranker import TextRanker
-from rejoinder.saved import card_of, read_config, read_weights, resolve, write_folder
+from rejoinder.saved import card_of, kind_of, read_config, read_weights, resolve, write_folder
 from rejoinder.text import TextFormat
 from rejoinder.tokens import Tokens
-from rejoinder.weights import check_shapes, plain_name, restore, state, to_save
+from rejoinder.weights import (
+    OWN_WORDS,
+    check_shapes,
+    plain_name,
+    restore,
+    state,
+    to_save,
+    word_names,
+)
 
 
 def fresh(config: ModelConfig, style: TextFormat, *, trainable: bool = False) -> TextRanker:
@@ -56,7 +64,8 @@ def save(
 
     Of several processes only one should `write`; the others put weights in pieces together.
     """
-    weights = to_save(ranker.module, ranker.adapters, folder, lora=ranker.config.lora, dtype=dtype)
+    lora, frozen = ranker.config.lora, ranker.config.freeze_embeddings
+    weights = to_save(ranker.module, ranker.adapters, folder, lora=lora, frozen=frozen, dtype=dtype)
     if not write:
         return
     config = {
@@ -88,7 +97,15 @@ def load(folder: Path, *, trainable: bool = False) -> TextRanker:
     if config.lora and trainable:
         add_lora(module, config.lora, config.lora_alpha)
     factor = config.lora_alpha / max(1, config.lora)
-    restore(module, weights, folder, lora=config.lora, factor=factor, trainable=trainable)
+    restore(
+        module,
+        weights,
+        folder,
+        lora=config.lora,
+        factor=factor,
+        trainable=trainable,
+        frozen=config.freeze_embeddings,
+    )
     try:
         _check_positions(module, style)
     except ConfigError as error:
@@ -161,7 +178,9 @@ def initialise(
     with torch.no_grad():
         for name, weight in taken.items():
             target[name].copy_(weight)
+    setattr(ranker.module, OWN_WORDS, bool(word_names(ranker.module) & set(taken)))
     own = set(state(ranker.module, only_adapters=old.lora > 0))
+    own -= word_names(ranker.module) if old.freeze_embeddings else set()  # those of the base
     return ranker, sorted(own - set(taken)), sorted(set(left))
 
 
@@ -187,10 +206,20 @@ def _heirs(tower: str, old: ModelConfig, config: ModelConfig) -> list[str]:
     return heirs.get(tower, [tower])
 
 
+def config_of(folder: Path) -> ModelConfig:
+    """What the ranker of a folder is made of. Raises CheckpointError if it is none."""
+    return _settings(resolve(folder))[0]
+
+
 def _settings(folder: Path) -> tuple[ModelConfig, TextFormat, Confidence | None, int]:
     """What config.json says of the ranker, its text format, its confidence, its padding."""
     settings = read_config(folder)
     where = str(folder / "config.json")
+    if kind_of(folder) == "generator":
+        raise CheckpointError(
+            f"{folder}: is a generator, which writes replies; expected a ranker, which chooses "
+            "them, so name a bi-, poly- or cross-encoder"
+        )
     try:
         config = from_mapping(ModelConfig, settings["model"], where)
         style = from_mapping(TextFormat, settings["text"], where)

@@ -33,7 +33,7 @@ NOT_BELOW_ZERO = (
         "mine_draw",
         "seed",
     ),
-    *("momentum", "eval_epochs", "eval_minutes", "stop_after"),
+    *("momentum", "eval_epochs", "eval_minutes", "stop_after", "hints"),
 )
 AT_LEAST_ONE = (
     "batch_size",
@@ -127,15 +127,19 @@ class GeneratorConfig:
     """Of the attention's weights."""
     choice_dropout: float = 0.1
     """Of what the next-utterance head sees."""
+    freeze_embeddings: bool = False
+    """Keep the base's word vectors; with adapters they are kept anyway."""
     lm_coef: float = 2.0
     """Weight of the loss of the right reply's tokens, each one alike."""
     mc_coef: float = 1.0
-    """Weight of the loss of choosing the right reply among the candidates."""
+    """Weight of the loss of choosing the right reply among the candidates; 0 = none are read."""
+    context_coef: float = 0.0
+    """Weight of the loss of the context's tokens, each one alike; 0 = they are only read."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_finite(self)
-        least_of = {"lora": 0, "lora_alpha": 1, "lm_coef": 0, "mc_coef": 0}
+        least_of = {"lora": 0, "lora_alpha": 1, "lm_coef": 0, "mc_coef": 0, "context_coef": 0}
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
@@ -204,10 +208,23 @@ class TrainConfig:
     """Examples held at once with stream; they are what the order is shuffled in."""
     both_sides: bool = False
     """Learn the user's messages too, roles swapped, with partner_persona."""
+    by_dialogue: bool = False
+    """The replies of a dialogue one after the other, dialogues in random order: a generator reads
+    what the contexts of a batch share only once."""
+    one_per_dialogue: bool = False
+    """Only the last reply of a dialogue, which has all before it as context; with context_coef
+    a generator still learns every message, each one once."""
     drop_persona: float = 0.1
     """Share of examples that are read without persona."""
     shuffle_persona: bool = True
     """Persona sentences in a new order each time."""
+    hints: int = 0
+    """Of an example's own candidates, so many stand in a generator's context as what others said;
+    mine them with `rejoinder mine`, so that they are what a ranker finds."""
+    hint_share: float = 0.5
+    """Share of examples that have hints."""
+    hint_right: float = 0.2
+    """Share of those in which one hint is the right reply, so that hints are worth a look."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Products in 16 bits and weights in 32, or all in 32; fp16 is for GPUs without bf16."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -252,8 +269,9 @@ class TrainConfig:
             raise ConfigError(
                 "neither epochs nor max_steps is above 0: nothing would be trained; give either"
             )
-        if not 0 <= self.drop_persona <= 1:
-            raise ConfigError(f"drop_persona is {self.drop_persona}; expected 0 to 1")
+        for name in ("drop_persona", "hint_share", "hint_right"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -273,6 +291,11 @@ class TrainConfig:
             raise ConfigError(
                 "mine_every looks at all examples, which stream never holds; mine beforehand with "
                 "rejoinder mine"
+            )
+        if self.stream and self.by_dialogue:
+            raise ConfigError(
+                "by_dialogue puts dialogues in a new order, but a stream's examples are shuffled "
+                "one by one; leave one of them out"
             )
         if self.precision == "fp16" and self.parallel == "fsdp":
             raise ConfigError("precision fp16 does not go with parallel fsdp; take bf16")

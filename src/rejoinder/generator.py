@@ -8,6 +8,7 @@ Rows of like length are read together and come back in the order given.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from rejoinder.batching import by_length, pad
 from rejoinder.config import GeneratorConfig
+from rejoinder.devices import move
 from rejoinder.layouts import Layout
 from rejoinder.models.decoding import Decoding, Meaning, beam, write
 from rejoinder.models.generator import Generator, Rows, last, log_likelihood
@@ -66,6 +68,18 @@ class TextGenerator:
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
 
+    def to(self, device: str) -> TextGenerator:
+        """Move the weights, e.g. to "cuda". ConfigError if this machine has no such device."""
+        move(self.module, device)
+        return self
+
+    def halved(self) -> TextGenerator:
+        """A copy with bf16 weights, the fastest to read and write with; for inference only."""
+        other = copy.copy(self)
+        other.module = copy.deepcopy(self.module).to(torch.bfloat16)
+        other.precision = "fp32"  # nothing is left to cast
+        return other
+
     def scores(self, dialogue: Dialogue, candidates: Sequence[str]) -> Tensor:
         """What the next-utterance head says of each candidate, in the order given: -> (N,) fp32"""
         return self.score_many([dialogue], [candidates])[0]
@@ -83,7 +97,7 @@ class TextGenerator:
         progress: Progress | None = None,
     ) -> list[Tensor]:
         """`scores` of every dialogue's own candidates: -> one (N_i,) each, on the CPU."""
-        return self._judged(dialogues, lists, _follows, progress)
+        return self.judged(dialogues, lists, _follows, progress)
 
     def likelihoods(
         self,
@@ -92,24 +106,28 @@ class TextGenerator:
         progress: Progress | None = None,
     ) -> list[Tensor]:
         """Mean log-likelihood of the tokens of each candidate, its end included: -> (N_i,) each."""
-        return self._judged(dialogues, lists, _likelihood, progress)
+        return self.judged(dialogues, lists, _likelihood, progress)
 
     def surprise(
-        self, dialogues: Sequence[Dialogue], replies: Sequence[str]
+        self,
+        dialogues: Sequence[Dialogue],
+        replies: Sequence[str],
+        progress: Progress | None = None,
     ) -> list[tuple[float, int]]:
         """Of each dialogue's reply, what all its tokens cost (-log likelihood) and their number."""
-        means = self.likelihoods(dialogues, [[reply] for reply in replies])
+        means = self.likelihoods(dialogues, [[reply] for reply in replies], progress)
         counts = [len(self.layout.reply(reply)) for reply in replies]
         return [(-float(mean) * n, n) for mean, n in zip(means, counts, strict=True)]
 
     @torch.inference_mode()
-    def _judged(
+    def judged(
         self,
         dialogues: Sequence[Dialogue],
         lists: Sequence[Sequence[str]],
         judge: Judge,
-        progress: Progress | None,
+        progress: Progress | None = None,
     ) -> list[Tensor]:
+        """What `judge` makes of every candidate: -> one (N_i,) each, on the CPU."""
         contexts = self.layout.contexts(dialogues)
         replies = [self.layout.candidates(texts) for texts in lists]
         found = [torch.empty(len(texts)) for texts in lists]

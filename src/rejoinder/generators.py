@@ -8,25 +8,35 @@ Weights under `body.` carry the names of the base's own state, adapters those na
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from tokenizers import Tokenizer
 
-from rejoinder.config import GeneratorConfig, from_mapping, to_mapping
+from rejoinder import checkpoint
+from rejoinder.checkpoint import LENGTHS
+from rejoinder.config import GeneratorConfig, Kind, ModelConfig, from_mapping, to_mapping
 from rejoinder.errors import CheckpointError, ConfigError
 from rejoinder.generator import TextGenerator
 from rejoinder.layouts import Layout, Render, Speakers, Template
 from rejoinder.models.build import add_lora, build_generator
 from rejoinder.models.generator import Generator
 from rejoinder.models.pretrained import find_base
-from rejoinder.saved import card_of, read_config, read_weights, resolve, write_folder
+from rejoinder.saved import card_of, kind_of, read_config, read_weights, resolve, write_folder
 from rejoinder.text import SPEAKERS, TextFormat
 from rejoinder.tokens import read_tokenizer
-from rejoinder.weights import restore, to_save
+from rejoinder.weights import (
+    OWN_WORDS,
+    check_shapes,
+    plain_name,
+    restore,
+    state,
+    to_save,
+    word_names,
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,14 @@ def save(
     Of several processes only one should `write`; the others put weights in pieces together.
     """
     config = generator.config
-    weights = to_save(generator.module, generator.adapters, folder, lora=config.lora, dtype=dtype)
+    weights = to_save(
+        generator.module,
+        generator.adapters,
+        folder,
+        lora=config.lora,
+        frozen=config.freeze_embeddings,
+        dtype=dtype,
+    )
     if not write:
         return
     settings = {
@@ -95,7 +112,15 @@ def load(folder: Path, *, trainable: bool = False) -> TextGenerator:
     if config.lora and trainable:
         add_lora(module, config.lora, config.lora_alpha)
     factor = config.lora_alpha / max(1, config.lora)
-    restore(module, weights, folder, lora=config.lora, factor=factor, trainable=trainable)
+    restore(
+        module,
+        weights,
+        folder,
+        lora=config.lora,
+        factor=factor,
+        trainable=trainable,
+        frozen=config.freeze_embeddings,
+    )
     try:
         check_room(module, style)
     except ConfigError as error:
@@ -112,9 +137,62 @@ def load(folder: Path, *, trainable: bool = False) -> TextGenerator:
     return made
 
 
+# What goes with the weights of a checkpoint that training starts from.
+INHERITED = ("base", "base_sha256", "lora", "lora_alpha")
+ENCODERS = ("context_encoder", "encoder")  # of a ranker: the tower that a generator takes up
+
+
+def initialise(
+    folder: Path,
+    config: GeneratorConfig,
+    given: Collection[str] = (),
+    style: TextFormat | None = None,
+) -> tuple[TextGenerator, list[str], list[str]]:
+    """A trainable generator with the weights of a checkpoint, of a generator or of a ranker.
+
+    Base and adapters are the checkpoint's; so are a generator's layout and text format, but for how
+    much text is read (LENGTHS), which is that of `style` where `given` names it. Of a ranker the
+    tower is taken that reads contexts. Returns the generator, the names of weights that the
+    checkpoint does not have, and of those that a generator has no place for.
+    """
+    folder = resolve(folder)
+    old: GeneratorConfig | ModelConfig
+    if kind_of(folder) == "generator":
+        old, saved, _ = _settings(folder)
+        asked = {name: getattr(style, name) for name in LENGTHS if style and name in given}
+        style = replace(saved, **asked)
+        config = replace(config, layout=old.layout)
+    else:
+        old = checkpoint.config_of(folder)
+    taken_up: dict[str, Any] = {name: getattr(old, name) for name in INHERITED}
+    made = fresh(replace(config, **taken_up), style or TextFormat(), trainable=True)
+    target = {plain_name(name): tensor for name, tensor in made.module.state_dict().items()}
+    taken, left = {}, set()
+    for name, weight in read_weights(folder / "model.safetensors").items():
+        tower, _, rest = name.partition(".")
+        heir = f"body.{rest}" if tower in ENCODERS else name
+        if heir in target:
+            taken[heir] = weight
+        else:
+            left.add(tower)
+    check_shapes(taken, target, folder)
+    with torch.no_grad():
+        for name, weight in taken.items():
+            target[name].copy_(weight)
+    setattr(made.module, OWN_WORDS, bool(word_names(made.module) & set(taken)))
+    own = set(state(made.module, only_adapters=old.lora > 0))
+    own -= word_names(made.module) if old.freeze_embeddings else set()  # those of the base
+    return made, sorted(own - set(taken)), sorted(left)
+
+
 def _settings(folder: Path) -> tuple[GeneratorConfig, TextFormat, ChatTemplate | None]:
     settings = read_config(folder)
     where = str(folder / "config.json")
+    if kind_of(folder) in get_args(Kind):
+        raise CheckpointError(
+            f"{folder}: is a {kind_of(folder)}-encoder, which chooses among replies; expected a "
+            "generator, which writes them, so name one that `rejoinder train generator` made"
+        )
     try:
         config = from_mapping(GeneratorConfig, settings["model"], where)
         style = from_mapping(TextFormat, settings["text"], where)

@@ -8,8 +8,9 @@ speaker that came last (`Generator.types`).
     type   <speaker1> ...      <speaker2> ...                 <speaker1> ...
 
 `template` is the base's own chat template, with the persona as system message, for models that
-were taught to follow one. Either way the last token of a context opens the reply, user text never
-becomes a special token, and what is too long loses its oldest messages first.
+were taught to follow one. Either way system messages stand with the persona, the last token of a
+context opens the reply, user text never becomes a special token, and what is too long loses its
+oldest messages first.
 """
 
 from __future__ import annotations
@@ -71,7 +72,6 @@ class Speakers(Layout):
 
     The assistant is speaker 1 and the user speaker 2, whatever the number of turns. (The first code
     counted types from the start, which gives the two each other's after an even number.)
-    System messages stand with the persona.
     """
 
     def __init__(self, tokenizer: Tokenizer, ids: Sequence[int], style: TextFormat) -> None:
@@ -143,10 +143,9 @@ class Template(Layout):
 
         Raises ConfigError where the template takes no dialogue like this one.
         """
-        messages, persona = (
-            list(dialogue.messages[-self.style.max_history :]),
-            list(dialogue.persona),
-        )
+        said = [m for m in dialogue.messages if m.role != "system"]
+        told = [m.content for m in dialogue.messages if m.role == "system"]
+        messages, persona = said[-self.style.max_history :], [*dialogue.persona, *told]
         room = self.style.max_context
         while len(ids := self._laid_out(persona, messages)) > room:
             if len(messages) > 1:

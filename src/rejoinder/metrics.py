@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rejoinder.words import words
 
+LONGEST = 4  # words of the sequences that BLEU compares
+
 
 def rank_of_best(scores: ArrayLike, right: ArrayLike) -> int:
     """Place of the best right candidate, 1 = first: (N,) scores, (N,) bool -> int.
@@ -60,3 +62,50 @@ def _f1(guess: Sequence[str], gold: Sequence[str]) -> float:
         return 0.0
     precision, recall = common / len(guess), common / len(gold)
     return 2 * precision * recall / (precision + recall)
+
+
+def bleu(texts: Sequence[str], replies: Sequence[Sequence[str]]) -> float:
+    """BLEU-4 over all texts together, each against its right replies, 0 to 1.
+
+    Papineni et al. 2002, without smoothing, on the words that F1 counts.
+    """
+    right, made = [0] * LONGEST, [0] * LONGEST
+    length = wanted = 0
+    for text, references in zip(texts, replies, strict=True):
+        guess, golds = words(text), [words(reply) for reply in references]
+        length += len(guess)
+        wanted += min((abs(len(gold) - len(guess)), len(gold)) for gold in golds)[1]
+        for n in range(1, LONGEST + 1):
+            found = Counter(grams(guess, n))
+            allowed: Counter[tuple[str, ...]] = Counter()
+            for gold in golds:
+                allowed |= Counter(grams(gold, n))
+            right[n - 1] += sum((found & allowed).values())
+            made[n - 1] += sum(found.values())
+    if not all(right):
+        return 0.0
+    shares = [math.log(hit / all_) for hit, all_ in zip(right, made, strict=True)]
+    brevity = min(0.0, 1 - wanted / length)
+    return math.exp(brevity + sum(shares) / LONGEST)
+
+
+def distinct(texts: Iterable[str], n: int) -> float:
+    """Different sequences of n words over all of them, in all texts together (Li et al. 2016)."""
+    found = [gram for text in texts for gram in grams(words(text), n)]
+    return len(set(found)) / len(found) if found else 0.0
+
+
+def repetition(text: str, before: Iterable[str] = (), n: int = 3) -> float:
+    """Share of a text's sequences of n words that stand earlier in it, or in a text before."""
+    seen = {gram for earlier in before for gram in grams(words(earlier), n)}
+    found = grams(words(text), n)
+    again = 0
+    for gram in found:
+        again += gram in seen
+        seen.add(gram)
+    return again / len(found) if found else 0.0
+
+
+def grams(parts: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """Sequences of n words, in order."""
+    return [tuple(parts[i : i + n]) for i in range(len(parts) - n + 1)]

@@ -23,6 +23,7 @@ from torch import Tensor
 from rejoinder.batching import by_length, pad
 from rejoinder.confidence import Confidence, Crowd
 from rejoinder.config import ModelConfig
+from rejoinder.devices import move
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, Encoded, PolyEncoder
 from rejoinder.schema import Dialogue, Ranking
@@ -110,15 +111,7 @@ class TextRanker:
 
     def to(self, device: str) -> TextRanker:
         """Move the weights, e.g. to "cuda". ConfigError if this machine has no such device."""
-        try:
-            torch.zeros(1, device=device).item()  # some devices can be named, but hold nothing
-            self.module.to(device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).split("\n")[0].split(". ")[0][:120]
-            raise ConfigError(
-                f"--device {device}: torch finds no such device here ({reason}); expected cpu, or "
-                "cuda where there is a GPU, so leave --device out to use the processor"
-            ) from None
+        move(self.module, device)
         return self
 
     def halved(self) -> TextRanker:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rejoinder.config import ModelConfig, TrainConfig
+from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.text import TextFormat
 
-SECTIONS: dict[str, type[Any]] = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
+LOWER_IS_BETTER = {"mean_rank", "perplexity"}
 SOURCES = ("data", "dev", "init_model")  # named in settings.json beside the sections
 Row = dict[str, Any]
 
@@ -54,7 +54,7 @@ class Recorded:
     def best(self) -> float | None:
         """The best value of the run's metric on dev; None without a validation."""
         values = [row["dev"][self.settings["metric"]] for row in self.validations]
-        choose = min if self.settings["metric"] == "mean_rank" else max
+        choose = min if self.settings["metric"] in LOWER_IS_BETTER else max
         return float(choose(values)) if values else None
 
     @property
@@ -68,9 +68,16 @@ class Recorded:
         )
 
 
-def defaults() -> dict[str, Any]:
-    """All settings by name as they are if nobody says anything."""
-    return {field.name: _plain(field.default) for k in SECTIONS.values() for field in fields(k)}
+def sections(kind: str = "") -> dict[str, type[Any]]:
+    """The sections of a run's settings, and the class of each, for a model of a kind."""
+    model = GeneratorConfig if kind == "generator" else ModelConfig
+    return {"model": model, "train": TrainConfig, "text": TextFormat}
+
+
+def defaults(kind: str = "") -> dict[str, Any]:
+    """All settings of a kind by name as they are if nobody says anything."""
+    kinds = sections(kind).values()
+    return {field.name: _plain(field.default) for k in kinds for field in fields(k)}
 
 
 def read_run(folder: Path) -> Recorded:
@@ -146,7 +153,7 @@ def summary(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
 
 def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are not as they would be by themselves; sources of data are none."""
-    usual = defaults()
+    usual = defaults(str(settings.get("kind")))
     return {
         name: value
         for name, value in settings.items()
@@ -157,8 +164,10 @@ def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _settings(file: Path) -> dict[str, Any]:
     """All settings by name; those that an older version did not know have their defaults."""
     read = _object(file)
-    found = defaults()
-    for section in SECTIONS:
+    model = read.get("model")
+    kind = str(model.get("kind")) if isinstance(model, dict) else ""
+    found = defaults(kind)
+    for section in sections(kind):
         if not isinstance(read.get(section), dict):
             raise _broken(file, f"a section {section!r}")
         found |= read[section]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rejoinder.errors import CheckpointError
 from rejoinder.files import whole_folder
+from rejoinder.rounding import unrounded
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "README.md")
 FORMAT = 1  # of config.json; raised when an old folder can no longer be read as it is
@@ -77,12 +78,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     return settings
 
 
+def kind_of(folder: Path) -> str:
+    """What the model of a checkpoint folder is: bi, poly, cross, or generator."""
+    model = read_config(folder).get("model")
+    return str(model.get("kind")) if isinstance(model, dict) else ""
+
+
 def read_weights(file: Path) -> dict[str, Tensor]:
     """All tensors of a file. Raises CheckpointError where it is missing or broken."""
     if not file.is_file():
         raise CheckpointError(f"{file}: missing; the folder is not a whole checkpoint")
     try:
-        return load_file(file)
+        return unrounded(load_file(file))
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{file}: not a whole safetensors file ({error}); copy or fetch it again"

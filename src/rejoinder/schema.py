@@ -100,12 +100,17 @@ class Scored:
 
     text: str
     score: float
+    origin: str = ""  # where it comes from, if an agent has several sources
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an agent says, how sure it is, and what else it thought of, best first."""
+    """What an agent says, how sure it is, and what else it thought of, best first.
+
+    `meaning` says what the confidence is of, as that differs from agent to agent.
+    """
 
     text: str
     confidence: float | None = None
     considered: tuple[Scored, ...] = field(default=())
+    meaning: str = ""

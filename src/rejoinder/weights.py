@@ -6,7 +6,7 @@ found again on loading.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -14,16 +14,23 @@ from torch import Tensor, nn
 
 from rejoinder.errors import CheckpointError
 from rejoinder.models.build import merge_lora, towers
+from rejoinder.rounding import rounded
 from rejoinder.sharded import whole
 
+OWN_WORDS = "own_words"  # set on a module whose word vectors are not its base's
 
-def state(module: nn.Module, *, only_adapters: bool) -> dict[str, Tensor]:
-    """What is saved of a ranker, under names that do not depend on how it was trained."""
+
+def state(
+    module: nn.Module, *, only_adapters: bool, without: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """What is saved of a model, under names that do not depend on how it was trained."""
     own = towers(module)
     kept = {}
     for name, tensor in each_once(module).items():
         in_tower = name.split(".")[0] in own
         if in_tower and only_adapters and ".lora_" not in name:
+            continue
+        if plain_name(name) in without:
             continue
         kept[plain_name(name)] = whole(tensor.detach()).cpu().contiguous()
     return kept
@@ -35,22 +42,33 @@ def to_save(
     folder: Path,
     *,
     lora: int,
+    frozen: bool = False,
     dtype: torch.dtype | None = None,
 ) -> dict[str, Tensor]:
     """The weights of a model's folder, rounded to `dtype` if given.
 
-    `merged` are adapters that were merged into the base on loading. Raises CheckpointError, naming
-    `folder`, where a model of adapters (`lora` is their rank) has none.
+    `merged` are adapters that were merged into the base on loading; word vectors that are `frozen`
+    are left out as long as they are the base's. Raises CheckpointError, naming `folder`, where a
+    model of adapters (`lora` is their rank) has none.
     """
-    weights = {**merged, **state(module, only_adapters=lora > 0)}
+    left = word_names(module) if frozen and not getattr(module, OWN_WORDS, False) else ()
+    weights = {**merged, **state(module, only_adapters=lora > 0, without=left)}
     if lora and not any(".lora_" in name for name in weights):
         raise CheckpointError(
             f"{folder}: not saved: the model should have adapters of rank {lora}, but has none; "
             "make it with trainable=True"
         )
-    if dtype is None:
-        return weights
-    return {name: w.to(dtype) if w.is_floating_point() else w for name, w in weights.items()}
+    return rounded(weights, dtype)
+
+
+def word_names(module: nn.Module) -> set[str]:
+    """What the word vectors of a model's towers are called."""
+    own = [tower.model.get_input_embeddings().weight for tower in towers(module).values()]  # type: ignore[operator]
+    return {
+        plain_name(name)
+        for name, tensor in each_once(module).items()
+        if any(tensor is words for words in own)
+    }
 
 
 def each_once(module: nn.Module) -> dict[str, Tensor]:
@@ -76,11 +94,13 @@ def restore(
     lora: int,
     factor: float,
     trainable: bool,
+    frozen: bool = False,
 ) -> None:
     """Fill a module on its base with saved weights, in fp32.
 
-    Adapters of rank `lora` are merged into the base, times `factor`, unless `trainable`. Raises
-    CheckpointError, naming `folder`, for what is missing, unknown or of another shape.
+    Adapters of rank `lora` are merged into the base, times `factor`, unless `trainable`. Word
+    vectors that were `frozen` may be missing. Raises CheckpointError, naming `folder`, for what
+    else is missing, unknown or of another shape.
     """
     weights = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
     target = {plain_name(name): tensor for name, tensor in module.state_dict().items()}
@@ -98,6 +118,9 @@ def restore(
     if lora and not trainable:  # target has no adapters to compare with
         bare = own - {name.split(".")[0] for name in adapters}
         expected |= {f"{tower}.*.lora_A.weight" for tower in bare}
+    vectors = word_names(module)
+    expected -= vectors if frozen else set()
+    setattr(module, OWN_WORDS, bool(vectors & set(weights)))
     missing = sorted(expected - set(weights))
     if missing:
         raise CheckpointError(

@@ -138,6 +138,36 @@ def check_equal(one: Path, two: Path) -> None:
         assert a["mrr"] == pytest.approx(b["mrr"], abs=0.02)
 
 
+WRITING = {
+    "full": ["generator", "--choice-dropout", "0", "--negatives", "2"],
+    "adapters-inline": ["generator", "--choice-dropout", "0", "--lora", "4"],
+    "dialogues": ["generator", "--choice-dropout", "0", "--context-coef", "1", "--by-dialogue"],
+}
+WRITING["adapters-inline"] += ["--candidates", "inline", "--update-every", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRITING)
+def test_two_processes_that_learn_to_write_equal_one(
+    name: str, talk: Path, base: Path, tmp_path: Path
+) -> None:
+    options = WRITING[name]
+    one = trained(1, options, talk, base, tmp_path / "one")
+    two = trained(2, options, talk, base, tmp_path / "two")
+    check_equal(one, two)
+    for a, b in zip(scores(one), scores(two), strict=True):
+        assert a["perplexity"] == pytest.approx(b["perplexity"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_writing_is_learned_with_weights_in_pieces_too(
+    talk: Path, base: Path, tmp_path: Path
+) -> None:
+    one = trained(1, WRITING["full"], talk, base, tmp_path / "one")
+    two = trained(2, [*WRITING["full"], "--parallel", "fsdp"], talk, base, tmp_path / "two")
+    check_equal(one, two)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINING)
 def test_two_processes_equal_one(name: str, talk: Path, base: Path, tmp_path: Path) -> None:

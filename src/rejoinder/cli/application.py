@@ -11,7 +11,7 @@ app = App(name="rejoinder", help="Train, evaluate, and talk with dialogue ranker
 
 typed: list[str] = []  # the words of the command that is run, filled in by `main`
 
-Files = Annotated[list[Path], Parameter(consume_multiple=True)]
+Files = Annotated[list[Path], Parameter(consume_multiple=True, negative=())]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 Persona = Annotated[list[str] | None, Parameter(negative=())]
@@ -27,3 +27,16 @@ def table(values: dict[str, Any]) -> str:
 
     width = max(map(len, values))
     return "\n".join(f"{name:{width}}  {shown(value)}" for name, value in values.items())
+
+
+def given(part: Any) -> dict[str, Any]:
+    """The settings that flags have set, also to what is the default: they win over a file."""
+    if part is None:
+        return {}
+    flags = {word.partition("=")[0] for word in typed if word.startswith("--")}
+    names = {name.removeprefix("no-") for name in (flag[2:] for flag in flags)}
+    return {
+        name: getattr(part, name)
+        for name in part.__dataclass_fields__
+        if name.replace("_", "-") in names or name in names
+    }

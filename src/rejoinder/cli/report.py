@@ -47,11 +47,10 @@ def runs(folder: Path = Path("runs"), /, *, json: Json = False) -> None:
 
 def _lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A table of runs; settings at their defaults are left out."""
-    usual = defaults()
     cells = [("run", "kind", "steps", "best on dev", "minutes", "state", "settings")]
     for row in rows:
         best = "-" if row["best"] is None else f"{row['metric']} {row['best']:.3f}"
-        apart = {k: v for k, v in row["settings"].items() if v != usual.get(k)}
+        apart = {k: v for k, v in row["settings"].items() if v != defaults(row["kind"]).get(k)}
         cells.append(
             (
                 Path(row["folder"]).name,

@@ -6,39 +6,72 @@ import json as jsonlib
 import os
 import re
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from cyclopts.types import PositiveInt
 
-from rejoinder.cli.application import Files, Flag, Json, app, table, typed
-from rejoinder.config import ModelConfig, TrainConfig, read_overrides, read_settings
+from rejoinder.cli.application import Files, Flag, Json, app, given, table, typed
+from rejoinder.config import (
+    GeneratorConfig,
+    ModelConfig,
+    TrainConfig,
+    read_overrides,
+    read_settings,
+)
 from rejoinder.errors import ConfigError
+from rejoinder.presets import PRESETS
 from rejoinder.progress import Bar, note
 from rejoinder.text import TextFormat
 
 OVERRIDE = re.compile(r"(model|train|text)\.\w+=")
 
 
-@app.command
+train_app = App(
+    name="train",
+    help="Train a model; again with the same --out, it goes on where it stopped.",
+)
+app.command(train_app)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What a training reads and writes beside its settings."""
+
+    data: Files
+    """Files of dialogues in any format that `rejoinder data check` reads."""
+    dev: Path | None = None
+    """Dialogues to validate on; the best checkpoint on them is kept."""
+    out: Path | None = None
+    """Folder of the run; a new one in runs/, named after time and kind, if not given."""
+    init_model: str | None = None
+    """Start from this model (a folder or a name of the zoo), which may be of another kind."""
+    config: Path | None = None
+    """A TOML file with [model], [train] and [text]; flags win over it."""
+    skip_bad: Flag = False
+    """Leave bad lines out and report them, instead of stopping at the first."""
+    device: str = "cpu"
+    """Where to compute, such as cuda."""
+    tensorboard: Flag = False
+    """Write curves; needs the extra: pip install 'rejoinder[tensorboard]'."""
+    wandb: Flag = False
+    """Send them to Weights & Biases; needs the extra: pip install 'rejoinder[wandb]'."""
+    report: bool = True
+    """--no-report leaves out report.md, which measures the best checkpoint and baselines."""
+
+
+@train_app.default
 def train(
     kind: Literal["bi", "poly", "cross"],
     /,
     *overrides: str,
-    data: Files,
-    dev: Path | None = None,
-    out: Path | None = None,
-    init_model: str | None = None,
-    config: Path | None = None,
+    around: Annotated[Around, Parameter(name="*")],
     model: Annotated[ModelConfig | None, Parameter(name="*")] = None,
     settings: Annotated[TrainConfig | None, Parameter(name="*")] = None,
     style: Annotated[TextFormat | None, Parameter(name="*")] = None,
-    skip_bad: Flag = False,
-    device: str = "cpu",
-    tensorboard: Flag = False,
-    wandb: Flag = False,
-    report: bool = True,
 ) -> None:
     """Train a bi-, poly- or cross-encoder; again with the same --out, it goes on where it stopped.
 
@@ -46,35 +79,51 @@ def train(
     ----------
     overrides
         Settings as words, such as train.lr=3e-5 model.dropout=0.1; they win over --config.
-    data
-        Files of dialogues in any format that `rejoinder data check` reads.
-    dev
-        Dialogues to validate on; the best checkpoint on them is kept, and confidence fitted.
-    out
-        Folder of the run; a new one in runs/, named after time and kind, if not given.
-    init_model
-        Start from this model (a folder or a name of the zoo), which may be of another kind.
-    config
-        A TOML file with [model], [train] and [text]; flags win over it.
-    skip_bad
-        Leave bad lines out and report them, instead of stopping at the first.
-    tensorboard
-        Write curves; needs the extra: pip install 'rejoinder[tensorboard]'.
-    wandb
-        Send them to Weights & Biases; needs the extra: pip install 'rejoinder[wandb]'.
-    report
-        --no-report leaves out report.md, which measures the best checkpoint and baselines.
     """
+    _train(kind, ModelConfig, overrides, around, (model, settings, style))
+
+
+@train_app.command
+def generator(
+    *overrides: str,
+    around: Annotated[Around, Parameter(name="*")],
+    preset: Literal["transfertransfo"] | None = None,
+    model: Annotated[GeneratorConfig | None, Parameter(name="*")] = None,
+    settings: Annotated[TrainConfig | None, Parameter(name="*")] = None,
+    style: Annotated[TextFormat | None, Parameter(name="*")] = None,
+) -> None:
+    """Train a language model that writes replies and tells which of several follows.
+
+    Parameters
+    ----------
+    overrides
+        Settings as words, such as train.lr=3e-5 model.lm_coef=1; they win over --config.
+    preset
+        Settings to begin with: transfertransfo has those of the paper's code. --config wins.
+    """
+    _train("generator", GeneratorConfig, overrides, around, (model, settings, style), preset)
+
+
+def _train(
+    kind: str,
+    made_of: type[Any],
+    overrides: Sequence[str],
+    around: Around,
+    parts: Sequence[Any],
+    preset: str | None = None,
+) -> None:
+    """Settings from the least to the most particular: preset, file, words, flags."""
     from rejoinder import tasks
 
-    sections = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
-    values = {} if config is None else read_settings(config, sections)
+    sections = {"model": made_of, "train": TrainConfig, "text": TextFormat}
+    values = {} if preset is None else dict(PRESETS[preset])
+    values |= {} if around.config is None else read_settings(around.config, sections)
     # --data takes all words that follow it, these too
-    words = [str(path) for path in data if OVERRIDE.match(str(path))]
-    data = [path for path in data if str(path) not in words]
+    words = [str(path) for path in around.data if OVERRIDE.match(str(path))]
+    data = [path for path in around.data if str(path) not in words]
     values |= read_overrides([*overrides, *words], sections)
-    for part in (model, settings, style):
-        values |= _given(part)
+    for part in parts:
+        values |= given(part)
     if values.pop("kind", kind) != kind:
         raise ConfigError(
             f"the settings say another kind than train {kind}; leave --kind and kind = out"
@@ -82,15 +131,15 @@ def train(
     folder = tasks.train(
         kind,
         data,
-        dev=dev,
-        out=out,
-        init_model=init_model,
-        skip_bad=skip_bad,
-        device=device,
+        dev=around.dev,
+        out=around.out,
+        init_model=around.init_model,
+        skip_bad=around.skip_bad,
+        device=around.device,
         command=shlex.join(["rejoinder", *typed]),
-        tensorboard=tensorboard,
-        wandb=wandb,
-        report=report,
+        tensorboard=around.tensorboard,
+        wandb=around.wandb,
+        report=around.report,
         say=note,
         **values,
     )
@@ -112,16 +161,3 @@ def calibrate(model: str, data: Path, /, *, limit: PositiveInt = 1000, json: Jso
     with Bar("examples") as bar:
         report = tasks.calibrate(model, data, limit=limit, progress=bar)
     print(jsonlib.dumps(report) if json else table(report))
-
-
-def _given(part: Any) -> dict[str, Any]:
-    """The settings that flags have set, also to what is the default: they win over a file."""
-    if part is None:
-        return {}
-    flags = {word.partition("=")[0] for word in typed if word.startswith("--")}
-    names = {name.removeprefix("no-") for name in (flag[2:] for flag in flags)}
-    return {
-        name: getattr(part, name)
-        for name in part.__dataclass_fields__
-        if name.replace("_", "-") in names or name in names
-    }

@@ -58,9 +58,9 @@ class Generator(nn.Module):
         nn.init.normal_(self.choice.weight, std=SPREAD)
         nn.init.zeros_(self.choice.bias)
 
-    def tokens(self, left: Tensor, right: Tensor, count: int) -> Tensor:
-        """How many are read for contexts of `left` with `count` replies of `right` each."""
-        return -(-count // MOST) * left + count * right
+    def tokens(self, left: Tensor, right: Tensor, count: Tensor) -> Tensor:
+        """How many are read for contexts of `left` tokens and `count` replies of `right` in all."""
+        return -(-count // MOST) * left + right
 
     def embed(self, rows: Rows) -> Tensor:
         """What the base reads: (B, T) ids and types -> (B, T, D)"""
@@ -118,14 +118,24 @@ class Generator(nn.Module):
 
         A context is read once for all of its replies, which cannot see one another.
         """
+        return self.together(contexts, replies, owner)[1]
+
+    def together(
+        self, contexts: Rows, replies: Rows, owner: Tensor, ends: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """States of the contexts (B, T, D) too, and of the replies behind them (P, L, D).
+
+        ends (P,): behind how many tokens of its context a reply stands, all if not given.
+        """
         size = contexts.ids.numel()
         slots = torch.arange(size + replies.ids.numel(), device=owner.device)
         left, right = slots[:size].view_as(contexts.ids), slots[size:].view_as(replies.ids)
-        packed = pack((left, contexts.mask), (right, replies.mask), owner, causal=True)
+        both = (left, contexts.mask), (right, replies.mask)
+        packed = pack(*both, owner, causal=True, ends=ends)
         words = torch.cat([self.embed(rows).flatten(0, 1) for rows in (contexts, replies)])
         states = self.body(words[packed.ids], packed.seen, packed.positions)
-        found: Tensor = states[packed.row[:, None], packed.place]
-        return found
+        width = contexts.ids.shape[1]
+        return states[packed.lead, :width], states[packed.row[:, None], packed.place]
 
 
 def last(states: Tensor, mask: Tensor) -> Tensor:
@@ -135,11 +145,11 @@ def last(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def log_likelihood(generator: Generator, states: Tensor, replies: Rows) -> Tensor:
-    """How likely each token of a reply is after those before it: (P, L, D) -> (P, L - 1).
+    """How likely each token of a row is after those before it: (P, L, D) -> (P, L - 1).
 
-    The first token, which opens the reply, is given. Padding has 0.
+    The first token, such as the one that opens a reply, is given. Padding has 0.
     """
-    scores = generator.next_tokens(states[:, :-1]).float()
-    wanted = replies.ids[:, 1:]
-    found = -F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), reduction="none")
-    return found.view_as(wanted) * replies.mask[:, 1:]
+    real = replies.mask[:, 1:]
+    scores = generator.next_tokens(states[:, :-1][real]).float()  # of padding none is made
+    found = -F.cross_entropy(scores, replies.ids[:, 1:][real], reduction="none")
+    return torch.zeros_like(real, dtype=found.dtype).masked_scatter(real, found)

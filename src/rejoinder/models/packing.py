@@ -41,10 +41,13 @@ def pack(
     most: int = MOST,
     *,
     causal: bool = False,
+    ends: Tensor | None = None,
 ) -> Packed:
     """(B, T) and (P, L) ids and masks, padded on the right; owner (P,) = context of each candidate.
 
     A context with more than `most` candidates has several rows; every context needs one candidate.
+    ends (P,): how many of its context's tokens a candidate stands behind and sees, all if not
+    given; of use where a model is causal, as the tokens of a context do not see what follows then.
     """
     (left, left_mask), (right, right_mask) = context, candidates
     device = owner.device
@@ -68,9 +71,15 @@ def pack(
     rows, columns = row[number], begin[number] + step
     ids[rows, columns] = right[number, step]
     text[rows, columns] = number + 1
-    positions[rows, columns] = step + (left_mask.sum(1)[owner[number]] if causal else 0)
+    sees = left_mask.sum(1)[owner] if ends is None else ends  # (P,)
+    positions[rows, columns] = step + (sees[number] if causal else 0)
 
-    seen = (text == 0)[:, None, :] | ((text[:, :, None] == text[:, None, :]) & (text > 0)[:, None])
+    before = (text == 0)[:, None, :].expand(-1, width, -1)
+    if ends is not None:
+        reach = torch.full_like(ids, width)
+        reach[rows, columns] = ends[number]
+        before = before & (torch.arange(width, device=device) < reach[:, :, None])
+    seen = before | ((text[:, :, None] == text[:, None, :]) & (text > 0)[:, None])
     if causal:
         seen &= torch.ones(width, width, dtype=torch.bool, device=device).tril()
     place = begin[:, None] + torch.arange(right.shape[1], device=device) * right_mask

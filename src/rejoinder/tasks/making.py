@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rejoinder import calibration, checkpoint, zoo
-from rejoinder.config import ModelConfig, TrainConfig, from_mapping
+from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, from_mapping
 from rejoinder.errors import ConfigError
 from rejoinder.tasks.machine import fast_precision
 from rejoinder.tasks.measuring import examples_of
@@ -36,11 +36,14 @@ def train(
     say: Say = lambda _: None,
     **settings: Any,
 ) -> Path:
-    """Train a `bi`, `poly` or `cross` ranker; returns the run's folder, which loads as a model.
+    """Train a `bi`, `poly` or `cross` ranker or a `generator`; returns the run's folder.
+
+    The folder loads as a model.
 
     With `skip_bad` a bad line is told to `say` and left out. `tensorboard` and `wandb` get the
     curves; `report` says whether report.md is written at the end. `settings` are fields of
-    ModelConfig, TrainConfig and TextFormat by name, such as `epochs=3`.
+    ModelConfig (of a generator GeneratorConfig), TrainConfig and TextFormat by name, such as
+    `epochs=3`.
     """
     from rejoinder.training import processes, start
     from rejoinder.training.writers import Curves
@@ -75,9 +78,13 @@ def _silent(_: str) -> None:
     """What every process would say is said by the first."""
 
 
-def split_settings(values: dict[str, Any]) -> tuple[ModelConfig, TrainConfig, TextFormat]:
+def split_settings(
+    values: dict[str, Any],
+) -> tuple[ModelConfig | GeneratorConfig, TrainConfig, TextFormat]:
     """Each setting to the class that has it; an unknown one is an error with the nearest name."""
-    kinds = (ModelConfig, TrainConfig, TextFormat)
+    writes = values.get("kind") == "generator"
+    model: type[ModelConfig | GeneratorConfig] = GeneratorConfig if writes else ModelConfig
+    kinds = (model, TrainConfig, TextFormat)
     known = {field.name: kind for kind in kinds for field in fields(kind)}
     for name in values:
         if name not in known:
@@ -89,7 +96,7 @@ def split_settings(values: dict[str, Any]) -> tuple[ModelConfig, TrainConfig, Te
         return {name: value for name, value in values.items() if known[name] is kind}
 
     return (
-        from_mapping(ModelConfig, part(ModelConfig), "settings"),
+        from_mapping(model, part(model), "settings"),
         from_mapping(TrainConfig, part(TrainConfig), "settings"),
         from_mapping(TextFormat, part(TextFormat), "settings"),
     )

@@ -7,14 +7,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from rejoinder import baselines, evaluation, significance, zoo
+from rejoinder import baselines, evaluation, perplexity, significance, written, zoo
 from rejoinder import candidates as sources_of
 from rejoinder.data import read
 from rejoinder.data.messages import to_json
 from rejoinder.errors import ConfigError, DataError
 from rejoinder.evaluation import Judged, Report, Scorer
 from rejoinder.files import write_text
+from rejoinder.generator import TextGenerator
 from rejoinder.index import Index
+from rejoinder.models.decoding import Decoding
 from rejoinder.ranker import Precision
 from rejoinder.schema import Example, examples
 from rejoinder.significance import Comparison
@@ -36,26 +38,49 @@ def evaluate(
     skip_bad: Say | None = None,
     device: str = "cpu",
     precision: Precision | None = None,
+    how: Decoding | None = None,
+    dictionary: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Measure a model (a name, a folder, `bm25`, `untuned`, or a ranker) on dialogues.
+    """Measure a model (a name, a folder, `bm25`, `untuned`, or a model itself) on dialogues.
 
     candidates: `inline` (each example's own), `re-drawn:N` (its reply among N - 1 of other
     examples), or a file; without it inline ones if the data has them, else `re-drawn:20`. limit:
     the first examples to use. errors: a JSONL file for the worst misses. skip_bad: is told of every
     bad line, which is left out; without it the first one is an error. precision: of a model
     given by name; bf16 where the processor has it, which moves no figure by more than chance does.
+    how: a generator writes; by `seed` and the defaults if not given. dictionary: ParlAI's, a file
+    of words and counts, for its perplexity of words; those of the data if not given.
     """
     if errors:
         _check_errors_file(errors, data, candidates)
     model = _found(model)  # now, not after an hour of reading
+    counts = perplexity.read_dictionary(Path(dictionary)) if dictionary else None
     chosen = prepare(data, candidates, limit, seed, skip_bad)
     if not persona:
         chosen = evaluation.without_persona(chosen)
-    judged, seconds = evaluation.timed(scorer(model, device, precision), chosen, progress)
+    ready = scorer(model, device, precision)
+    writes = isinstance(ready, TextGenerator)
+    if (how or counts) and not writes:
+        raise ConfigError(
+            f"{model} writes nothing, so there is neither a way to write nor a dictionary to set; "
+            "leave those options out, or name a generator"
+        )
+    judged, seconds = evaluation.timed(ready, chosen, progress)
     if errors:
         write_misses(judged, errors)
-    return evaluation.summarise(judged, seconds)
+    report = evaluation.summarise(judged, seconds)
+    if not isinstance(ready, TextGenerator):
+        return report
+    return written.evaluate(
+        ready,
+        chosen,
+        report,
+        how or Decoding(seed=seed),
+        encoder=baselines.untuned().to(device) if persona else None,
+        counts=counts,
+        progress=progress,
+    )
 
 
 def compare(
@@ -107,7 +132,7 @@ def scorer(
         return baselines.BM25()
     if not isinstance(model, (str, Path)):
         return model
-    ranker = baselines.untuned() if model == "untuned" else zoo.load(model)
+    ranker = baselines.untuned() if model == "untuned" else zoo.load_either(model)
     ranker.to(device)
     return ranker.halved() if (precision or fast_precision()) == "bf16" else ranker
 

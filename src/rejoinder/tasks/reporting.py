@@ -35,7 +35,8 @@ def report(run: str | Path, data: str | Path | None = None, *, device: str = "cp
     held = start.dev_examples(file, read(file), settings)
     failures, calibrated = [], None
     try:
-        calibrated = start.fit_confidence(record.folder, held, settings, device)
+        if record.settings["kind"] != "generator":
+            calibrated = start.fit_confidence(record.folder, held, settings, device)
     except DataError as error:
         failures.append(f"confidence: {error}")
     first = _first_model(record)

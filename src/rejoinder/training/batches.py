@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from rejoinder.batching import pad
 from rejoinder.config import TrainConfig
+from rejoinder.evaluation import dialogue_numbers
+from rejoinder.hints import hinted
 from rejoinder.schema import Dialogue, Example
 from rejoinder.training.source import Source, mixed
 from rejoinder.words import caseless
@@ -30,12 +33,17 @@ class Batch(NamedTuple):
     Bi- and poly-encoder: own contexts (B, T) against all N candidates, of which own ones (n, L) are
     here; real (B, N). Cross-encoder: own contexts (B, T) with their candidates (B * K, L), row by
     row; real (B, K). gold: (B,) column of the right reply. With one process all are its own.
+
+    Generator: as a cross-encoder, but contexts (G, T) that begin alike are one: owner (B,) says
+    whose context each row has, ends (B,) how many of its tokens.
     """
 
     context: tuple[Tensor, Tensor]
     candidates: tuple[Tensor, Tensor]
     gold: Tensor
     real: Tensor
+    owner: Tensor | None = None
+    ends: Tensor | None = None
 
 
 def shared_batch(data: Source, chosen: Sequence[Example], number: int, own: slice = EVERY) -> Batch:
@@ -83,6 +91,81 @@ def listed_batch(data: Source, chosen: Sequence[Example], number: int, own: slic
     gold = torch.zeros(len(lists), dtype=torch.long)
     flat = [text for texts in lists for text in texts]
     return Batch(_contexts(data, chosen, chance, own), _candidates(data, flat), gold, real)
+
+
+def written_batch(
+    data: Source,
+    chosen: Sequence[Example],
+    number: int,
+    own: slice = EVERY,
+    *,
+    alone: bool = False,
+) -> Batch:
+    """As `listed_batch`, with contexts of one beginning put together; `alone`: no candidates.
+
+    Which process has an example follows its context, so that these are the same however many
+    processes there are.
+    """
+    chance = random.Random(mixed(data.config.seed, number, "batch"))
+    lists = [[one.reply, *([] if alone else _negatives(data, one, chance))] for one in chosen]
+    width = max(map(len, lists))
+    seen = _varied_alike(chosen, data.config, chance)
+    rows = data.tokens.contexts(
+        [_hinted(*one, data.config, chance) for one in zip(seen, chosen, strict=True)]
+    )
+    groups = list(_beginning_alike(rows).items())[own]
+    examples = [(group, i) for group, (_, members) in enumerate(groups) for i in members]
+    real = torch.zeros(len(examples), width, dtype=torch.bool)
+    flat = []
+    for row, (_, i) in enumerate(examples):
+        real[row, : len(lists[i])] = True
+        flat += lists[i] + [lists[i][0]] * (width - len(lists[i]))
+    return Batch(
+        pad([rows[longest] for longest, _ in groups], data.tokens.pad),
+        _candidates(data, flat),
+        torch.zeros(len(examples), dtype=torch.long),
+        real,
+        torch.tensor([group for group, _ in examples], dtype=torch.long),
+        torch.tensor([len(rows[i]) for _, i in examples], dtype=torch.long),
+    )
+
+
+def _beginning_alike(rows: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+    """Row -> the rows that it begins with, itself among them; each row is in one list."""
+    found: dict[int, list[int]] = {}
+    for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i)):
+        size = len(rows[i])
+        longest = next((j for j in found if rows[j][:size] == rows[i]), i)
+        found.setdefault(longest, []).append(i)
+    return found
+
+
+def _varied_alike(
+    chosen: Sequence[Example], config: TrainConfig, chance: random.Random
+) -> list[Dialogue]:
+    """`_varied` contexts, those of one dialogue with one and the same persona."""
+    personas: dict[int, tuple[str, ...]] = {}
+    for number, example in zip(dialogue_numbers(chosen), chosen, strict=True):
+        if number not in personas:
+            personas[number] = _varied(example.context, config, chance).persona
+    return [
+        replace(example.context, persona=personas[number])
+        for number, example in zip(dialogue_numbers(chosen), chosen, strict=True)
+    ]
+
+
+def _hinted(
+    context: Dialogue, example: Example, config: TrainConfig, chance: random.Random
+) -> Dialogue:
+    """Now and then with some of its own candidates as hints, now and then the right reply among."""
+    right = {caseless(reply) for reply in example.replies}
+    wrong = [text for text in example.candidates if caseless(text) not in right]
+    if not config.hints or not wrong or chance.random() >= config.hint_share:
+        return context
+    shown = chance.sample(wrong, min(config.hints, len(wrong)))
+    if chance.random() < config.hint_right:
+        shown[chance.randrange(len(shown))] = example.reply
+    return hinted(context, shown)
 
 
 def _drawn(data: Source, chance: random.Random) -> list[str]:

@@ -12,27 +12,37 @@ from rejoinder import checkpoint, saved
 from rejoinder.calibration import Calibrated
 from rejoinder.evaluation import Report
 from rejoinder.files import write_bytes
+from rejoinder.generator import TextGenerator
 from rejoinder.ranker import TextRanker
 from rejoinder.training.markdown import table
 
-KINDS = {"bi": "bi-encoder", "poly": "poly-encoder", "cross": "cross-encoder"}
+KINDS = {
+    "bi": "bi-encoder",
+    "poly": "poly-encoder",
+    "cross": "cross-encoder",
+    "generator": "generator",
+}
+WHAT = {"generator": "writes replies to a dialogue and scores given ones"}
 
 
-def card(ranker: TextRanker, name: str, origin: Mapping[str, Any], report: Report | None) -> str:
+def card(
+    model: TextRanker | TextGenerator, name: str, origin: Mapping[str, Any], report: Report | None
+) -> str:
     """Markdown text of the card."""
-    config = ranker.config
+    config = model.config
+    what = WHAT.get(config.kind, "scores candidate replies to a dialogue")
     lines = [
         f"# {name}",
         "",
-        f"A {KINDS[config.kind]} that scores candidate replies to a dialogue, made with rejoinder "
-        f"on the base `{config.base}` (sha256 of its weights {config.base_sha256[:16]}).",
+        f"A {KINDS[config.kind]} that {what}, made with rejoinder on the base `{config.base}` "
+        f"(sha256 of its weights {config.base_sha256[:16]}).",
         "",
         "| | |",
         "|---|---|",
         f"| data | {', '.join(origin['data'])} ({origin['examples']} examples) |",
         f"| command | `{origin['command']}` |",
         f"| started from | {origin['init_model'] or 'the base'} |",
-        f"| weights | {_weights(ranker)} |",
+        f"| weights | {_weights(model)} |",
         f"| versions | torch {origin['torch']}, transformers {origin['transformers']}, "
         f"Python {origin['python']} |",
     ]
@@ -44,14 +54,18 @@ def card(ranker: TextRanker, name: str, origin: Mapping[str, Any], report: Repor
             f"(95 % interval {report.low:.3f} to {report.high:.3f}) |",
             f"| MRR | {report.mrr:.3f} |",
         ]
+    if report and report.perplexity is not None:
+        lines.append(f"| perplexity per token of the right replies | {report.perplexity:.2f} |")
     option = "--rerank" if config.kind == "cross" else "--model"
     lines += ["", f"Use it: `rejoinder chat {option} FOLDER`.", ""]
     return "\n".join(lines)
 
 
-def _weights(ranker: TextRanker) -> str:
-    trained = sum(p.numel() for p in ranker.module.parameters() if p.requires_grad)
-    how = f"adapters of rank {ranker.config.lora}" if ranker.config.lora else "all weights"
+def _weights(model: TextRanker | TextGenerator) -> str:
+    trained = sum(p.numel() for p in model.module.parameters() if p.requires_grad)
+    how = f"adapters of rank {model.config.lora}" if model.config.lora else "all weights"
+    if model.config.freeze_embeddings and not model.config.lora:
+        how += " but the word vectors"
     return f"{how}, {trained / 1e6:.1f} M trained"
 
 

@@ -13,7 +13,8 @@ candidates and the gradients at them go round. All encode equally many chunks, s
 row that counts nothing, since sharded weights are put together anew for each.
 
 A cross-encoder has a row's candidates in that row only, so its chunks need nothing twice. Nor do
-those of a generator, which learns the right reply's tokens beside the choice.
+those of a generator, which learns the right reply's tokens beside the choice; a context that
+another one begins with is read only there, each reply behind its part of it.
 
 Rows of like length share a chunk, and its padding is cut: mixed lengths cost little.
 """
@@ -49,6 +50,7 @@ class Passes:
     seed: int = 0  # of dropout
     factor: float = 1.0  # on the loss before it goes backwards, for fp16
     token: float = 0.0  # what a token of the right reply weighs, where one is written
+    read: float = 0.0  # what a token of the context weighs, where those are learned too
     processes: Processes = ALONE
 
     def chunks(self, lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
@@ -72,7 +74,9 @@ def backward(module: Module, batch: Batch, how: Passes, weight: float) -> float:
 
     With several processes value and gradients are this process's part: their sum is the whole.
     """
-    if isinstance(module, CrossEncoder | Generator):
+    if isinstance(module, Generator):
+        return sum(_each_context_once(module, batch, how, weight))
+    if isinstance(module, CrossEncoder):
         return sum(_each_row_its_own(module, batch, how, weight))
     return sum(_all_rows_together(module, batch, how, weight))
 
@@ -113,7 +117,7 @@ def _all_rows_together(
 
 
 def _each_row_its_own(
-    module: CrossEncoder | Generator, batch: Batch, how: Passes, weight: float
+    module: CrossEncoder, batch: Batch, how: Passes, weight: float
 ) -> Iterator[float]:
     columns = batch.real.shape[1]
     left, right = batch.context[1].sum(1), batch.candidates[1].sum(1).view(-1, columns).amax(1)
@@ -125,31 +129,55 @@ def _each_row_its_own(
         owner = torch.arange(len(context.mask), device=context.mask.device)
         owner = owner.repeat_interleave(len(replies.mask) // len(owner))
         with cast(context.mask, how.precision):
-            if isinstance(module, Generator):
-                loss = _written(module, (context, replies, owner), batch, rows, how, weight)
-            else:
-                scores = module.score_pairs(context, replies, owner).view(len(context.mask), -1)
-                loss = _loss(scores, batch, rows, weight)
+            scores = module.score_pairs(context, replies, owner).view(len(context.mask), -1)
+            loss = _loss(scores, batch, rows, weight)
+        yield how.backward(loss)
+
+
+def _each_context_once(
+    module: Generator, batch: Batch, how: Passes, weight: float
+) -> Iterator[float]:
+    assert batch.owner is not None
+    columns = batch.real.shape[1]
+    long = batch.candidates[1].sum(1).view(-1, columns).amax(1) * columns  # (E,)
+    lengths = batch.context[1].sum(1)  # (G,)
+    none = torch.zeros_like(lengths)
+    count = none.index_add(0, batch.owner, torch.full_like(long, columns))
+    right = none.index_add(0, batch.owner, long)
+    for number, groups in how.chunks(module.tokens(lengths, right, count).tolist()):
+        how.begin(CONTEXTS, number)
+        with cast(lengths, how.precision):
+            loss = _written(module, batch, groups, how, weight)
         yield how.backward(loss)
 
 
 def _written(
-    module: Generator,
-    read: tuple[Encoded, Encoded, Tensor],
-    batch: Batch,
-    rows: list[int],
-    how: Passes,
-    weight: float,
+    module: Generator, batch: Batch, groups: list[int], how: Passes, weight: float
 ) -> Tensor:
-    """Of choosing the right reply, and of writing it."""
-    contexts, replies = (Rows(*side) for side in read[:2])
-    states = module.behind(contexts, replies, read[2])
-    scores = module.follows(last(states, replies.mask)).view(len(contexts.mask), -1)
-    if not rows:
-        return _loss(scores, batch, rows, weight)
-    gold = batch.gold[rows] + torch.arange(len(rows), device=scores.device) * scores.shape[1]
+    """Loss of some contexts and what follows them: choosing the replies, writing them, reading."""
+    assert batch.owner is not None
+    assert batch.ends is not None
+    columns = batch.real.shape[1]
+    contexts = Rows(*_part(batch.context, groups))
+    if not groups:  # read for the others' sake
+        states = module(contexts)
+        likely = log_likelihood(module, states, contexts)
+        return 0.0 * (module.follows(states[:, -1]).sum() + likely.sum())
+    place = torch.full((len(batch.context[0]),), -1, device=batch.owner.device)
+    place[groups] = torch.arange(len(groups), device=batch.owner.device)
+    rows = (place[batch.owner] >= 0).nonzero()[:, 0]  # examples, (E,)
+    of_rows = rows[:, None] * columns + torch.arange(columns, device=rows.device)
+    replies = Rows(*_part(batch.candidates, of_rows.flatten().tolist()))
+    owner = place[batch.owner[rows]].repeat_interleave(columns)
+    ends = batch.ends[rows].repeat_interleave(columns)
+    before, states = module.together(contexts, replies, owner, ends)
+    scores = module.follows(last(states, replies.mask)).view(len(rows), columns)
+    gold = batch.gold[rows] + torch.arange(len(rows), device=scores.device) * columns
     likely = log_likelihood(module, states[gold], replies.part(gold))
-    return _loss(scores, batch, rows, weight) - how.token * likely.sum()
+    loss = _loss(scores, batch, rows.tolist(), weight) - how.token * likely.sum()
+    if how.read:
+        loss = loss - how.read * log_likelihood(module, before, contexts).sum()
+    return loss
 
 
 def _loss(scores: Tensor, batch: Batch, rows: list[int], weight: float) -> Tensor:

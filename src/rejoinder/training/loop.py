@@ -23,6 +23,7 @@ from rejoinder.evaluation import Report
 from rejoinder.generator import TextGenerator
 from rejoinder.memory import keep_freed_memory, peak_memory
 from rejoinder.ranker import TextRanker
+from rejoinder.runs import LOWER_IS_BETTER
 from rejoinder.schema import Example
 from rejoinder.sharded import put_together
 from rejoinder.training import folder, hard
@@ -31,8 +32,6 @@ from rejoinder.training.resume import Position, load_hard, load_state, save_stat
 from rejoinder.training.source import Listed, Source, steps_in
 from rejoinder.training.stepper import Stepper
 from rejoinder.training.writers import Writer
-
-LOWER_IS_BETTER = {"mean_rank", "perplexity"}
 
 
 @dataclass
@@ -201,6 +200,8 @@ def _validate(run: Run, stepper: Stepper) -> Report | None:
     if run.writer:
         run.writer.add_scalar("dev/hits@1", report.hits_at_1, run.position.step)
         run.writer.add_scalar("dev/mrr", report.mrr, run.position.step)
+        if report.perplexity is not None:
+            run.writer.add_scalar("dev/perplexity", report.perplexity, run.position.step)
     value = float(report.as_json()[run.config.metric])
     value = -value if run.config.metric in LOWER_IS_BETTER else value
     if run.position.best is not None and value <= run.position.best:

@@ -11,15 +11,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rejoinder import baselines, checkpoint, evaluation, significance, zoo
+from rejoinder import baselines, evaluation, significance, written, zoo
 from rejoinder.calibration import Calibrated
 from rejoinder.config import TrainConfig
 from rejoinder.evaluation import Judged, Scorer
+from rejoinder.generator import TextGenerator
+from rejoinder.models.decoding import Decoding
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
 from rejoinder.training.loop import spread
 
 RIVAL_LIMIT, CROSS_RIVAL_LIMIT = 400, 100  # examples that rivals are measured on: they cost time
+WRITTEN_LIMIT = 200  # examples that a generator writes a reply for
 SHOWN = 10  # best and worst examples
 TURNS = 3  # last messages of a context that are shown
 Found = dict[str, Any]
@@ -38,28 +41,55 @@ def measure_run(
 ) -> Found:
     """Measure the best checkpoint of a run beside BM25, its untuned base, and what it began from.
 
-    `held` are all examples of the file `data`, `settings` those that it was trained with.
+    `held` are all examples of the file `data`, `settings` those that it was trained with. Of a
+    generator also what it writes.
     """
 
-    def ready(ranker: TextRanker) -> TextRanker:
-        ranker.to(device).precision = settings.precision  # as in the validations
-        return ranker
+    def ready(made: TextRanker | TextGenerator) -> TextRanker | TextGenerator:
+        made.to(device).precision = settings.precision  # as in the validations
+        return made
 
-    ranker = ready(checkpoint.load(folder))
-    base, room = ranker.config.base, ranker.tokens.style.max_context
-    rivals: dict[str, Callable[[], Scorer]] = {
-        "bm25": baselines.BM25,
-        "the untuned base": lambda: ready(baselines.untuned(base, room)),
-    }
+    made = ready(zoo.load_either(folder))
+    rivals: dict[str, Callable[[], Scorer]] = {"bm25": baselines.BM25}
+    if isinstance(made, TextRanker):
+        base, room = made.config.base, made.tokens.style.max_context
+        rivals["the untuned base"] = lambda: ready(baselines.untuned(base, room))
     if init_model:
-        rivals["the model it began from"] = lambda: ready(zoo.load(init_model))
-    found = measure(ranker, held, settings.eval_limit, rivals)
+        rivals["the model it began from"] = lambda: ready(zoo.load_either(init_model))
+    found = measure(made, held, settings.eval_limit, rivals)
+    if isinstance(made, TextGenerator):
+        found["written"] = measure_written(made, spread(held, WRITTEN_LIMIT), settings.seed)
     fitted = asdict(calibrated) if calibrated else None
     return {"data": data, **found, "calibration": fitted}
 
 
-def measure(ranker: TextRanker, held: Sequence[Example], limit: int, rivals: Makers) -> Found:
-    """Measure a ranker on the examples that validation used: `limit` of `held`, 0 = all.
+def measure_written(
+    generator: TextGenerator, examples: Sequence[Example], seed: int = 0
+) -> dict[str, Any]:
+    """What a generator writes for some examples: figures, and the first SHOWN replies."""
+    how = Decoding(seed=seed)
+    ranking = evaluation.evaluate(generator, examples)
+    figures = written.evaluate(
+        generator, examples, ranking, how, encoder=baselines.untuned().to(str(generator.device))
+    )
+    shown = examples[:SHOWN]
+    replies = generator.write([one.context for one in shown], how)
+    return {
+        "figures": figures.as_json(),
+        "replies": [
+            {
+                "turns": [[m.role, m.content] for m in one.context.messages[-TURNS:]],
+                "persona": list(one.context.persona),
+                "reply": one.reply,
+                "written": text,
+            }
+            for one, text in zip(shown, replies, strict=True)
+        ],
+    }
+
+
+def measure(ranker: Scorer, held: Sequence[Example], limit: int, rivals: Makers) -> Found:
+    """Measure a model on the examples that validation used: `limit` of `held`, 0 = all.
 
     Rivals are made one after the other and measured on fewer of the same examples; one that fails
     is named in `failures` with the reason.
@@ -89,7 +119,7 @@ def measure(ranker: TextRanker, held: Sequence[Example], limit: int, rivals: Mak
 
 def _against(name: str, rival: Scorer, judged: Sequence[Judged], groups: Sequence[int]) -> Found:
     """A rival's figures, the ranker's on the same examples, and by how much it is better."""
-    cross = isinstance(rival, TextRanker) and rival.is_cross
+    cross = getattr(rival, "is_cross", False)
     limit = min(len(judged), CROSS_RIVAL_LIMIT if cross else RIVAL_LIMIT)
     places = [i * len(judged) // limit for i in range(limit)]
     ours = [judged[i].rank for i in places]

@@ -89,12 +89,16 @@ def _plans(run: Recorded, found: Mapping[str, Any]) -> Iterator[tuple[str, Calla
         name: [(row["step"], row["dev"][key]) for row in run.validations if key in row["dev"]]
         for name, key in (("hits@1", "hits@1"), ("MRR", "mrr"))
     }
+    surprise = [(row["step"], row["dev"].get("perplexity")) for row in run.validations]
     if losses:
         yield "loss", lambda: drawing.curves({"loss": losses}, "step", "loss")
     if rates:
         yield "learning rate", lambda: drawing.curves({"lr": rates}, "step", "learning rate")
     if run.validations:
         yield "dev", lambda: drawing.curves(dev, "step", "on the development set", marks=True)
+    if surprise and all(value is not None for _, value in surprise):
+        told = {"perplexity": surprise}
+        yield "perplexity", lambda: drawing.curves(told, "step", "perplexity per token", marks=True)
     fitted = found.get("calibration")
     if fitted:
         yield "reliability", lambda: drawing.reliability([Bin(**one) for one in fitted["bins"]])
@@ -170,7 +174,7 @@ def _memory(steps: Sequence[Row]) -> str:
 
 
 def _curves(images: Mapping[str, str]) -> list[str]:
-    drawn = [name for name in ("loss", "learning rate", "dev") if name in images]
+    drawn = [name for name in ("loss", "learning rate", "dev", "perplexity") if name in images]
     return ["## Curves", "", *(f"![{name}]({images[name]})\n" for name in drawn)] if drawn else []
 
 
@@ -191,6 +195,8 @@ def _of_dev(run: Recorded, found: Mapping[str, Any], images: Mapping[str, str]) 
         ["mean rank", f"{dev['mean_rank']:.2f}", ""],
         ["F1", f"{dev['f1']:.3f}", ""],
     ]
+    if found.get("written"):
+        rows.pop()  # of what stands first, which nobody asked a generator for
     lines += [
         f"The best checkpoint on {dev['examples']} examples of {dev['dialogues']} dialogues in "
         f"{where}, {dev['candidates']:.0f} candidates each, the same ones at every validation. "
@@ -202,12 +208,54 @@ def _of_dev(run: Recorded, found: Mapping[str, Any], images: Mapping[str, str]) 
     if "hits@1" in scores:
         lines += [f"At its validation, in training, hits@1 was {scores['hits@1']:.3f}.", ""]
     lines += _rivals(found["rivals"])
+    if found.get("written"):
+        lines += _written(found["written"])
     if found.get("calibration"):
         lines += confidence_lines(found["calibration"])
         drawn = [name for name in ("reliability", "risk coverage") if name in images]
         lines += [f"![{name}]({images[name]})\n" for name in drawn]
     lines += _examples("The best examples", found["best"])
     return lines + _examples("The worst examples", found["worst"])
+
+
+FIGURES = {
+    "hits@1_likelihood": "hits@1 by the likelihood of the replies",
+    "perplexity": "perplexity per token",
+    "word_perplexity": "perplexity per word between spaces",
+    "parlai_perplexity": "perplexity of dictionary words, as ParlAI counts",
+    "f1": "F1",
+    "bleu": "BLEU-4",
+    "distinct-1": "distinct-1",
+    "distinct-2": "distinct-2",
+    "repetition": "three-word sequences said before",
+    "length": "words of a reply",
+    "persona_use": "nearer to its persona than to another's",
+}
+
+
+def _written(found: Mapping[str, Any]) -> list[str]:
+    """What a generator writes: figures, and some of it."""
+    figures = found["figures"]
+    rows = [
+        [told, "-" if figures[name] is None else f"{figures[name]:.3f}"]
+        for name, told in FIGURES.items()
+    ]
+    shown = [
+        [
+            "<br>".join(f"{cell(role)}: {cell(text)}" for role, text in one["turns"]) or "-",
+            cell(one["reply"]),
+            cell(one["written"]),
+        ]
+        for one in found["replies"]
+    ]
+    return [
+        "### What it writes",
+        "",
+        f"On {figures['examples']} of the examples, sampled as `rejoinder chat` does by itself.",
+        "",
+        *table(["", "value"], rows),
+        *table(["last messages", "right reply", "written"], shown),
+    ]
 
 
 def _rivals(rivals: Sequence[Mapping[str, Any]]) -> list[str]:

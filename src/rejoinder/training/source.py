@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
 
 from rejoinder.config import TrainConfig
+from rejoinder.evaluation import dialogue_numbers
 from rejoinder.schema import Dialogue, Example
 
 
@@ -88,8 +90,22 @@ class Listed:
         if not self.config.shuffle:
             return list(range(self.count))
         generator = torch.Generator().manual_seed(mixed(self.config.seed, epoch, "order"))
-        order: list[int] = torch.randperm(self.count, generator=generator).tolist()
+        order: list[int]
+        if self.config.by_dialogue:
+            count = len(self._dialogues)
+            order = torch.randperm(count, generator=generator).tolist()
+            return [i for number in order for i in self._dialogues[number]]
+        order = torch.randperm(self.count, generator=generator).tolist()
         return order
+
+    @cached_property
+    def _dialogues(self) -> list[list[int]]:
+        """The examples of each dialogue, in order."""
+        numbers = dialogue_numbers(self.examples)
+        found: list[list[int]] = [[] for _ in range(numbers[-1] + 1)]
+        for i, number in enumerate(numbers):
+            found[number].append(i)
+        return found
 
 
 def listed(

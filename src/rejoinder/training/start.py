@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,22 +12,22 @@ import torch
 
 from rejoinder import __version__, calibration, candidates, checkpoint, evaluation
 from rejoinder.calibration import Calibrated
-from rejoinder.config import ModelConfig, TrainConfig, to_mapping
+from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, to_mapping
 from rejoinder.data import read
-from rejoinder.errors import ConfigError, DataError
+from rejoinder.errors import DataError
 from rejoinder.evaluation import Report
 from rejoinder.models.build import towers
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, examples
 from rejoinder.sharded import shard
 from rejoinder.text import TextFormat
-from rejoinder.tokens import Tokens
 from rejoinder.training import loop
+from rejoinder.training.beginning import Model, begin, name_of
 from rejoinder.training.card import card, store_calibration
 from rejoinder.training.measured import Found, measure_run
 from rejoinder.training.processes import ALONE, Processes
 from rejoinder.training.report import write_report
-from rejoinder.training.source import Source, listed
+from rejoinder.training.source import Rows, Source, listed
 from rejoinder.training.stream import stream
 from rejoinder.training.writers import Curves, open_writer
 
@@ -41,7 +40,7 @@ def train(
     dev: Path | None,
     out: Path,
     *,
-    model: ModelConfig,
+    model: ModelConfig | GeneratorConfig,
     settings: TrainConfig,
     style: TextFormat,
     init_model: Path | None = None,
@@ -54,7 +53,7 @@ def train(
     say: Say = lambda _: None,
     processes: Processes = ALONE,
 ) -> Report | None:
-    """Train a ranker on dialogue files and leave its best checkpoint in OUT/best.
+    """Train a model on dialogue files and leave its best checkpoint in OUT/best.
 
     With `init_model` the weights, base, adapters and text format of that checkpoint are taken up; a
     ConfigError says what it contradicts of the settings asked for, which are named in `given`. With
@@ -64,35 +63,36 @@ def train(
     """
     reading = _reader(say if skip_bad else None)
     held = dev_examples(dev, reading(dev), settings) if dev else []
-    ranker = _ranker(model, settings, style, init_model, given, say).to(device)
-    _check_kind(ranker, settings)
-    source = _source(data, reading, ranker.tokens, settings)
+    made = begin(model, settings, style, init_model, given, say).to(device)
+    source = _source(data, reading, made.tokens, settings)
     origin = {
         "command": command,
         "data": [path.name for path in data],
         "dev": dev.name if dev else None,
         "examples": source.count,
-        "init_model": _name(init_model) if init_model else None,
+        "init_model": name_of(init_model) if init_model else None,
         "settings": to_mapping(settings),
         **_versions(),
     }
     _tell(source, held, out, say)
-    _shard(ranker, settings, processes)
+    _shard(made, settings, processes)
     writer = open_writer(curves, out, origin, say) if processes.first else None
     with closing(writer) if writer else nullcontext():
         best = loop.train(
-            ranker,
+            made,
             source,
             held,
             out,
-            card=lambda found: card(ranker, out.name, origin, found),
+            card=lambda found: card(made, out.name, origin, found),
             origin=origin,
             writer=writer,
             processes=processes,
         )
     if not processes.first:
         return best
-    fitted = _calibrate(out, held, settings, device, say) if held else None
+    fitted = None
+    if held and isinstance(made, TextRanker):  # of a generator, see `agents`
+        fitted = _calibrate(out, held, settings, device, say)
     if report:
         _report(out, held, dev, settings, fitted, init_model, device, say)
     return best
@@ -115,44 +115,24 @@ def _reader(say: Say | None) -> Read:
     return lambda path: read(path, bad=left_out if say else None)
 
 
-def _shard(ranker: TextRanker, settings: TrainConfig, processes: Processes) -> None:
+def _shard(made: Model, settings: TrainConfig, processes: Processes) -> None:
     if settings.parallel == "fsdp" and processes.count > 1:
-        encoders = (tower.model for tower in towers(ranker.module).values())
-        shard(encoders, ranker.device.type)
-
-
-def _check_kind(ranker: TextRanker, settings: TrainConfig) -> None:
-    """Raise ConfigError for settings of the training that this ranker cannot follow."""
-    if ranker.is_cross and settings.mine_every and not settings.mine_draw:
-        raise ConfigError(
-            "mine_every asks a cross-encoder for the scores of all replies of the data, which "
-            "takes days; give --mine-draw 24 to search among so many random ones, or mine "
-            "beforehand with rejoinder mine and a bi- or poly-encoder"
-        )
-    if settings.metric == "perplexity":
-        raise ConfigError(
-            f"metric is 'perplexity', but a {ranker.config.kind}-encoder writes nothing; take "
-            "hits@1, mrr or another one of rankings"
-        )
-    if ranker.is_cross and settings.candidates == "batch-all":
-        raise ConfigError(
-            "candidates batch-all shares lists between rows, but a cross-encoder reads every pair "
-            "anew; take batch-hard or inline"
-        )
-    if ranker.config.share_embeddings and settings.parallel == "fsdp":
-        raise ConfigError("share_embeddings does not go with parallel fsdp; take ddp")
+        encoders = (tower.model for tower in towers(made.module).values())
+        shard(encoders, made.device.type)
 
 
 def _source(
     files: Sequence[Path],
     reading: Read,
-    tokens: Tokens,
+    tokens: Rows,
     settings: TrainConfig,
 ) -> Source:
     """The examples to learn; DataError, naming the files, if there are none."""
 
     def read_examples(path: Path) -> Iterator[Example]:
-        return training_examples(reading(path), settings.both_sides)
+        return training_examples(
+            reading(path), settings.both_sides, one_per_dialogue=settings.one_per_dialogue
+        )
 
     pool = _fixed(settings)
     source: Source
@@ -160,13 +140,24 @@ def _source(
         source = stream(files, read_examples, tokens, settings, pool)
     else:
         found = [example for path in files for example in read_examples(path)]
-        source = listed(found, tokens, settings, pool)
+        source = listed(
+            found, tokens, settings, pool or (_replies(found) if settings.one_per_dialogue else ())
+        )
     if not source.count:
         raise DataError(
             f"{', '.join(map(str, files))}: no assistant message in it, so there is nothing to "
             "learn; expected dialogues in which the assistant says something"
         )
     return source
+
+
+def _replies(found: Iterable[Example]) -> list[str]:
+    """Everything that was said as a reply, also before the one that an example is of."""
+    texts: dict[str, None] = {}
+    for example in found:
+        said = (m.content for m in example.context.messages if m.role == "assistant")
+        texts.update(dict.fromkeys([*said, example.reply]))
+    return list(texts)
 
 
 def _fixed(settings: TrainConfig) -> list[str]:
@@ -183,54 +174,6 @@ def _versions() -> dict[str, str]:
         "transformers": version("transformers"),
         "python": platform.python_version(),
     }
-
-
-def _ranker(
-    model: ModelConfig,
-    settings: TrainConfig,
-    style: TextFormat,
-    init_model: Path | None,
-    given: Collection[str],
-    say: Say,
-) -> TextRanker:
-    """What is to be trained: on the bare base, or from where another model stands."""
-    torch.manual_seed(settings.seed)  # of fresh weights: codes, adapters, heads
-    if init_model is None:
-        ranker = checkpoint.fresh(model, style, trainable=True)
-    else:
-        ranker, fresh, left = checkpoint.initialise(init_model, model, given, style)
-        if fresh:
-            say(f"fresh weights, not in {init_model}: {', '.join(fresh)}")
-        if left:
-            say(f"left behind, no use for a {model.kind}: {', '.join(left)} of {init_model}")
-        _check_inherited(init_model, ranker, model, style, given)
-    if model.freeze_embeddings:
-        freeze_embeddings(ranker)
-    if model.freeze_apart:
-        freeze_apart(ranker)
-    return ranker
-
-
-def _check_inherited(
-    init_model: Path,
-    ranker: TextRanker,
-    model: ModelConfig,
-    style: TextFormat,
-    given: Collection[str],
-) -> None:
-    """Raise ConfigError if a setting that was asked for is not that of the model taken up."""
-    pairs: list[tuple[str, object, object]] = [
-        (name, model, ranker.config) for name in checkpoint.INHERITED
-    ]
-    marks = [field.name for field in fields(TextFormat) if field.name not in checkpoint.LENGTHS]
-    pairs += [(name, style, ranker.tokens.style) for name in marks]
-    for name, wanted, has in pairs:
-        if name in given and getattr(wanted, name) != getattr(has, name):
-            raise ConfigError(
-                f"{name} is {getattr(wanted, name)!r}, but {_name(init_model)} was made with "
-                f"{getattr(has, name)!r}, which goes with its weights; leave it out, or train "
-                "without --init-model"
-            )
 
 
 def _name(model: Path) -> str:
@@ -293,10 +236,17 @@ def _report(
         say(f"no report was written ({error}); try again with: rejoinder report {out}")
 
 
-def training_examples(dialogues: Iterable[Dialogue], both_sides: bool) -> Iterator[Example]:
-    """Every assistant message, and with `both_sides` every user message with the roles swapped."""
+def training_examples(
+    dialogues: Iterable[Dialogue], both_sides: bool, *, one_per_dialogue: bool = False
+) -> Iterator[Example]:
+    """Every assistant message, and with `both_sides` every user message with the roles swapped.
+
+    With `one_per_dialogue` the last one of each alone.
+    """
     for dialogue in dialogues:
-        yield from examples([dialogue, dialogue.swapped()] if both_sides else [dialogue])
+        for side in [dialogue, dialogue.swapped()] if both_sides else [dialogue]:
+            found = list(examples([side]))
+            yield from found[-1:] if one_per_dialogue else found
 
 
 def dev_examples(path: Path, dialogues: Iterable[Dialogue], settings: TrainConfig) -> list[Example]:
@@ -314,20 +264,3 @@ def dev_examples(path: Path, dialogues: Iterable[Dialogue], settings: TrainConfi
         except DataError as error:
             raise DataError(f"{path}: {error}; give more dialogues as --dev, or none") from None
     return held
-
-
-def freeze_embeddings(ranker: TextRanker) -> None:
-    """Keep the word vectors as the base has them."""
-    for tower in towers(ranker.module).values():
-        tower.model.get_input_embeddings().requires_grad_(False)  # type: ignore[operator]
-
-
-def freeze_apart(ranker: TextRanker) -> None:
-    """Keep the tower with which a cross-encoder reads the sides apart."""
-    if ranker.config.kind != "cross" or ranker.config.towers == "shared":
-        raise ConfigError(
-            "freeze_apart keeps the tower with which a cross-encoder reads the sides apart, but "
-            f"this is a {ranker.config.kind}-encoder with {ranker.config.towers} towers; take "
-            "train cross --towers separate, or leave it out"
-        )
-    ranker.module.apart_encoder.requires_grad_(False)

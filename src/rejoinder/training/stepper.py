@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from rejoinder.generator import TextGenerator
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
 from rejoinder.sharded import is_piece, own_piece
-from rejoinder.training.batches import Batch, listed_batch, shared_batch
+from rejoinder.training.batches import Batch, listed_batch, shared_batch, written_batch
 from rejoinder.training.chunks import Passes, backward
 from rejoinder.training.processes import ALONE, Processes
 from rejoinder.training.resume import Position
@@ -117,12 +118,14 @@ class Stepper:
     def _parts(self, number: int) -> Iterator[float]:
         """Sum up the gradients of the step's batches; -> each one's part of the mean loss."""
         config = self.data.config
-        make = listed_batch if self.ranker.is_cross else shared_batch
         first = number * config.update_every
         parts = {i: self.data.batch(i) for i in range(first, first + config.update_every)}
-        weight, token = self._weights([example for chosen in parts.values() for example in chosen])
-        for i, chosen in parts.items():
-            batch = make(self.data, chosen, i, self.processes.own)
+        batches = {
+            i: self._make(self.data, chosen, i, self.processes.own) for i, chosen in parts.items()
+        }
+        chosen = [example for examples in parts.values() for example in examples]
+        weight, token, read = self._weights(chosen, list(batches.values()))
+        for i, batch in batches.items():
             self._tell_if_split(batch)
             self._tell_negatives(batch)
             how = Passes(
@@ -131,18 +134,38 @@ class Stepper:
                 seed=config.seed * 1_000_003 + i,
                 factor=self.scaler.get_scale(),
                 token=token,
+                read=read,
                 processes=self.processes,
             )
             yield backward(self.ranker.module, _moved(batch, self.ranker.device), how, weight)
 
-    def _weights(self, chosen: list[Example]) -> tuple[float, float]:
-        """What a row and a token of its right reply count in the step's loss, whoever has them."""
+    @property
+    def _make(self) -> Callable[[Source, Sequence[Example], int, slice], Batch]:
+        """What makes a batch of examples."""
+        settings = self.ranker.config
+        if isinstance(settings, GeneratorConfig):
+            return partial(written_batch, alone=not settings.mc_coef)
+        return listed_batch if self.ranker.is_cross else shared_batch
+
+    def _weights(
+        self, chosen: Sequence[Example], batches: Sequence[Batch]
+    ) -> tuple[float, float, float]:
+        """What a row, a token of its right reply, and one of its context count in the step's loss.
+
+        All of them are of all processes, whoever has them.
+        """
         settings = self.ranker.config
         if not isinstance(settings, GeneratorConfig):
-            return 1 / len(chosen), 0.0
+            return 1 / len(chosen), 0.0, 0.0
         rows = self.data.tokens.candidates([example.reply for example in chosen])
         tokens = sum(len(row) - 1 for row in rows)  # the first opens the reply and is given
-        return settings.mc_coef / len(chosen), settings.lm_coef / tokens
+        read = 0.0
+        if settings.context_coef:
+            learned = sum(int(batch.context[1][:, 1:].sum()) for batch in batches)
+            count = torch.tensor(float(learned), dtype=torch.float64)
+            self.processes.add([count])
+            read = settings.context_coef / max(1.0, count.item())
+        return settings.mc_coef / len(chosen), settings.lm_coef / tokens, read
 
     def _tell_if_split(self, batch: Batch) -> None:
         size = int(batch.context[1].sum())
@@ -188,4 +211,5 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
         return ids.to(device), mask.to(device)
 
     context, candidates = moved(batch.context), moved(batch.candidates)
-    return Batch(context, candidates, batch.gold.to(device), batch.real.to(device))
+    shared = [None if one is None else one.to(device) for one in (batch.owner, batch.ends)]
+    return Batch(context, candidates, batch.gold.to(device), batch.real.to(device), *shared)

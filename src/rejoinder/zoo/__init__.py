@@ -6,10 +6,14 @@ import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rejoinder import checkpoint, saved
 from rejoinder.errors import CheckpointError
 from rejoinder.ranker import TextRanker
+
+if TYPE_CHECKING:
+    from rejoinder.generator import TextGenerator
 
 HERE = Path(__file__).parent
 DEFAULT = "persona-poly"
@@ -71,8 +75,26 @@ def find(model: str | Path) -> Path:
 
 
 def load(model: str | Path = DEFAULT, device: str = "cpu") -> TextRanker:
-    """A ranker by name, folder or hub name, ready to use."""
+    """A ranker by name, folder or hub name, ready to use. CheckpointError for a generator."""
     return checkpoint.load(find(model)).to(device)
+
+
+def load_generator(model: str | Path, device: str = "cpu") -> TextGenerator:
+    """A generator by name, folder or hub name, ready to use. CheckpointError for a ranker."""
+    from rejoinder import generators
+
+    return generators.load(find(model)).to(device)
+
+
+def load_either(model: str | Path, device: str = "cpu") -> TextRanker | TextGenerator:
+    """A model of either sort, by name, folder or hub name."""
+    folder = find(model)
+    return load_generator(folder, device) if writes(folder) else load(folder, device)
+
+
+def writes(model: str | Path) -> bool:
+    """Whether a model, by name, folder or hub name, is a generator."""
+    return saved.kind_of(find(model)) == "generator"
 
 
 def _from_hub(name: str) -> Path:

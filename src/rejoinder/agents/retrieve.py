@@ -1,10 +1,8 @@
-"""Who answers: an agent takes a dialogue and gives a reply; chat and server know nothing else."""
+"""Say the best candidate of an index."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Protocol
-
+from rejoinder.agents.protocol import SHOWN, newest, said_in
 from rejoinder.confidence import Crowd
 from rejoinder.index import CandidateIndex
 from rejoinder.ranker import TextRanker
@@ -12,13 +10,7 @@ from rejoinder.schema import Dialogue, Reply, Scored
 from rejoinder.weighing import PERSONA_WEIGHT, check_weight, views, weighted
 from rejoinder.words import folded
 
-SHOWN = 20  # candidates that a reply carries along
-
-
-class Agent(Protocol):
-    """Anything that can answer."""
-
-    def respond(self, dialogue: Dialogue) -> Reply: ...
+MEANING = "probability that this is the right reply, fitted on the model's development set"
 
 
 class RetrieveAgent:
@@ -55,8 +47,8 @@ class RetrieveAgent:
 
         Where every candidate was said already, the best of them is said again.
         """
-        seen = replace(dialogue, messages=dialogue.messages[-self.max_history :])
-        said = set() if self.repeat else {folded(message.content) for message in dialogue.messages}
+        seen = newest(dialogue, self.max_history)
+        said = set() if self.repeat else said_in(dialogue)
         found = self.index.search(seen, self.keep + len(said), self.persona_weight)
         listed = [
             Scored(self.index.texts[number], score)
@@ -69,7 +61,7 @@ class RetrieveAgent:
             scores = self._rescored(seen, fresh)
             fresh = [Scored(one.text, score) for one, score in zip(fresh, scores, strict=True)]
             fresh.sort(key=lambda one: -one.score)
-        return Reply(fresh[0].text, sure, tuple(fresh))
+        return Reply(fresh[0].text, sure, tuple(fresh), MEANING)
 
     def _rescored(self, seen: Dialogue, listed: list[Scored]) -> list[float]:
         assert self.reranker is not None

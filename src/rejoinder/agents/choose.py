@@ -1,0 +1,54 @@
+"""Let a ranker choose among written and retrieved replies."""
+
+from __future__ import annotations
+
+from rejoinder.agents.generate import GenerateAgent
+from rejoinder.agents.protocol import SHOWN, Agent, newest
+from rejoinder.ranker import TextRanker
+from rejoinder.schema import Dialogue, Reply, Scored
+from rejoinder.weighing import PERSONA_WEIGHT, views, weighted
+from rejoinder.words import folded
+
+MEANING = (
+    "share that the ranker gives this reply among those considered (softmax of its scores), which "
+    "says nothing of whether any of them is right"
+)
+
+
+class ChooseAgent:
+    """Writes some replies, retrieves others, and says what a ranker scores best.
+
+    The confidence is the ranker's softmax over all of them.
+    """
+
+    def __init__(
+        self,
+        writer: GenerateAgent,
+        retriever: Agent,
+        ranker: TextRanker,
+        *,
+        keep: int = SHOWN // 2,
+        persona_weight: float = PERSONA_WEIGHT,
+    ) -> None:
+        self.writer = writer
+        self.retriever = retriever
+        self.ranker = ranker
+        self.keep = keep
+        self.persona_weight = persona_weight
+
+    def respond(self, dialogue: Dialogue) -> Reply:
+        """The reply to say next, and all others, with where each came from."""
+        seen = newest(dialogue, self.writer.max_history)
+        written = self.writer.write(dialogue, seen)
+        found = [one.text for one in self.retriever.respond(dialogue).considered[: self.keep]]
+        known = {folded(text) for text in written}
+        texts = [*written, *(text for text in found if folded(text) not in known)]
+        sees, shares = zip(*views(seen, self.persona_weight), strict=True)
+        scores = weighted([self.ranker.scores(view, texts) for view in sees], shares)
+        chances = scores.softmax(0)
+        considered = [
+            Scored(text, float(score), "written" if i < len(written) else "retrieved")
+            for i, (text, score) in enumerate(zip(texts, scores, strict=True))
+        ]
+        considered.sort(key=lambda one: -one.score)
+        return Reply(considered[0].text, float(chances.max()), tuple(considered), MEANING)

@@ -1,0 +1,130 @@
+"""Write the reply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from rejoinder.agents.protocol import newest, said_in
+from rejoinder.errors import ConfigError
+from rejoinder.generator import TextGenerator
+from rejoinder.models.decoding import Decoding
+from rejoinder.ranker import TextRanker
+from rejoinder.schema import Dialogue, Reply, Scored
+from rejoinder.words import folded
+
+MEANING = (
+    "mean probability of the reply's tokens as the generator sees them (geometric), which tells "
+    "how usual its words are here, not whether they are true"
+)
+TRIES = 4  # replies written at once where what was written had been said already
+LATER = 1000  # added to the seed for every message before, so that no two replies share draws
+Heard = Callable[[str], None]
+
+
+class GenerateAgent:
+    """Writes a reply; with `best_of` several, of which the one is said that scores best.
+
+    Those are scored by the generator's next-utterance head, or by `chooser`, a ranker. The
+    confidence is the mean likelihood of the reply's tokens. Replies that were said already are
+    written anew, sampled where the way of writing would give the same again, unless `repeat`.
+    """
+
+    def __init__(
+        self,
+        generator: TextGenerator,
+        how: Decoding | None = None,
+        *,
+        best_of: int = 1,
+        chooser: TextRanker | None = None,
+        max_history: int = 0,
+        repeat: bool = False,
+    ) -> None:
+        if best_of < 1:
+            raise ConfigError(f"best_of is {best_of}; expected at least 1 reply to choose from")
+        self.generator = generator
+        self.how = how or Decoding()
+        self.best_of = best_of
+        self.chooser = chooser
+        self.max_history = max_history
+        self.repeat = repeat
+
+    def respond(self, dialogue: Dialogue) -> Reply:
+        """The reply to say next, with what else was written."""
+        seen = newest(dialogue, self.max_history)
+        texts = self.write(dialogue, seen)
+        return self.said(seen, texts)
+
+    def stream(self, dialogue: Dialogue, heard: Heard) -> Reply:
+        """`respond`, telling `heard` each piece of the reply as it is written.
+
+        Pieces come at once where several replies are written to choose from. A reply that turns out
+        to have been said already is told all the same: what was heard cannot be taken back.
+        """
+        if self.best_of > 1 or self.how.beams > 1:
+            reply = self.respond(dialogue)
+            heard(reply.text)
+            return reply
+        seen = newest(dialogue, self.max_history)
+        text = ""
+        for piece in self._unsaid(dialogue, seen):
+            heard(piece)
+            text += piece
+        return self.said(seen, [text])
+
+    def _unsaid(self, dialogue: Dialogue, seen: Dialogue) -> Iterator[str]:
+        """Pieces of a reply, held back as long as they are the beginning of something said."""
+        how = self._seeded(dialogue)
+        said = set() if self.repeat else said_in(dialogue)
+        held = ""
+        pieces = self.generator.stream(seen, how)
+        for piece in pieces:
+            held += piece
+            if not any(old.startswith(folded(held)) for old in said):
+                yield held
+                yield from pieces
+                return
+        if folded(held) not in said:
+            yield held
+            return
+        yield self.write(dialogue, seen)[0]
+
+    def write(self, dialogue: Dialogue, seen: Dialogue, count: int = 0) -> list[str]:
+        """Distinct new replies, at least one; `seen` is what the generator reads."""
+        how = self._seeded(dialogue)
+        count = count or self.best_of
+        said = set() if self.repeat else said_in(dialogue)
+        texts = self._several(seen, how, count)
+        fresh = [text for text in texts if folded(text) not in said]
+        if not fresh:  # write others: hotter each time, as a model may be very sure of one
+            for heat in (1.0, 1.5, 2.0):
+                drawn = replace(
+                    how, greedy=False, beams=1, temperature=max(heat, how.temperature), top_p=1.0
+                )
+                drawn = replace(drawn, seed=how.seed + LATER // 2)
+                more = self._several(seen, drawn, TRIES)
+                fresh = [text for text in more if folded(text) not in said]
+                if fresh:
+                    break
+        return list(dict.fromkeys(fresh or texts))
+
+    def said(self, seen: Dialogue, texts: Sequence[str]) -> Reply:
+        """The best of some replies as what is said, the others as what was considered."""
+        if len(texts) == 1:
+            scores = self.generator.likelihoods([seen], [texts])[0].tolist()
+        else:
+            scores = (self.chooser or self.generator).scores(seen, texts).tolist()
+        ranked = sorted(zip(scores, texts, strict=True), key=lambda one: -one[0])
+        considered = tuple(Scored(text, score) for score, text in ranked)
+        best = considered[0].text
+        likely = float(self.generator.likelihoods([seen], [[best]])[0][0])
+        return Reply(best, min(1.0, math.exp(likely)), considered, MEANING)
+
+    def _several(self, seen: Dialogue, how: Decoding, count: int) -> list[str]:
+        if how.greedy or how.beams > 1:
+            return self.generator.write([seen], how)
+        return self.generator.several(seen, how, count)
+
+    def _seeded(self, dialogue: Dialogue) -> Decoding:
+        return replace(self.how, seed=self.how.seed + LATER * len(dialogue.messages))
