@@ -14,10 +14,10 @@ from torch.testing import assert_close
 from rejoinder import evaluation, ranker
 from rejoinder.batching import pad
 from rejoinder.config import GeneratorConfig
+from rejoinder.decoding import Decoding
 from rejoinder.generator import TextGenerator
 from rejoinder.layouts import Speakers
 from rejoinder.models.causal import load_causal
-from rejoinder.models.decoding import Decoding
 from rejoinder.models.generator import Generator, Rows
 from rejoinder.models.pretrained import find_base
 from rejoinder.schema import Dialogue, Example, Message

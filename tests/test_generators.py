@@ -16,9 +16,9 @@ from torch.testing import assert_close
 
 from rejoinder import generators
 from rejoinder.config import GeneratorConfig
+from rejoinder.decoding import Decoding
 from rejoinder.errors import CheckpointError, ConfigError
 from rejoinder.generator import TextGenerator
-from rejoinder.models.decoding import Decoding
 from rejoinder.schema import Dialogue
 from rejoinder.text import TextFormat
 

@@ -27,14 +27,15 @@ MODULES = {
 
 # A module imports only from lines above its own; modules of one line are strangers.
 LADDER = [
-    "errors schema significance reliability progress memory batching sharded words",
+    "errors schema significance reliability progress memory batching sharded words rounding",
     "extras files metrics text config confidence diversity drawing weighing",
+    "decoding devices hints presets",
     "tokens data models runs",
     "candidates layouts ranker saved suggestion weights",
     "generator",
+    "checkpoint evaluation calibration index mining perplexity",
     "generators",
-    "checkpoint evaluation calibration index mining",
-    "baselines zoo",
+    "baselines zoo written",
     "agents training",
     "tasks chat",
     "talk",
@@ -53,7 +54,7 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split(
 # What reads text, settings and numbers, or asks and answers, works without torch.
 LIGHT = ["errors", "schema", "words", "metrics", "progress", "memory", "extras", "files", "text"]
 LIGHT += ["config", "confidence", "tokens", "data", "candidates", "chat", "cli", "drawing", "runs"]
-LIGHT += ["layouts"]
+LIGHT += ["layouts", "decoding", "hints", "presets"]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sentence_transformers"}
 HEAVY |= {"matplotlib", "wandb"}
 
@@ -62,7 +63,7 @@ MOST_FUNCTION_LINES = 60  # in a function
 MOST_PARAMETERS = 8  # of a function, self not counted; a command has as many as it has options
 MANY_PARAMETERS = {
     "models/rankers.py:__init__": "models take plain values, no settings object",
-    "tasks/answering.py:make_agent": "the options of the command; all have defaults",
+    "tasks/talking.py:make_agent": "the options of the command; all have defaults",
     "tasks/choosing.py:suggest_candidates": "the options of the command; all but two have defaults",
     "tasks/measuring.py:evaluate": "the options of the command; all but two have defaults",
     "tasks/measuring.py:compare": "the options of the command; all but three have defaults",

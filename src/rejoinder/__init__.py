@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 HOMES = {
-    "Decoding": "rejoinder.models.decoding",
+    "Decoding": "rejoinder.decoding",
     "Dialogue": "rejoinder.schema",
     "Example": "rejoinder.schema",
     "Index": "rejoinder.index",
@@ -55,10 +55,10 @@ HOMES = {
 if TYPE_CHECKING:  # the same once more, for type checkers and editors; a test compares the two
     from rejoinder.agents import RetrieveAgent
     from rejoinder.data import read
+    from rejoinder.decoding import Decoding
     from rejoinder.errors import RejoinderError
     from rejoinder.generator import TextGenerator
     from rejoinder.index import Index
-    from rejoinder.models.decoding import Decoding
     from rejoinder.ranker import TextRanker
     from rejoinder.schema import Dialogue, Example, Message, Ranking, Reply, examples
     from rejoinder.tasks import evaluate, train

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from rejoinder.batching import by_length, pad
 from rejoinder.config import GeneratorConfig
+from rejoinder.decoding import Decoding
 from rejoinder.devices import move
 from rejoinder.layouts import Layout
-from rejoinder.models.decoding import Decoding, Meaning, beam, write
+from rejoinder.models.decoding import Meaning, beam, write
 from rejoinder.models.generator import Generator, Rows, last, log_likelihood
 from rejoinder.ranker import BUDGET, Precision, Progress
 from rejoinder.schema import Dialogue, Ranking

@@ -7,14 +7,16 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rejoinder import candidates, tasks
-from rejoinder.agents import RetrieveAgent
+from rejoinder import candidates, tasks, zoo
+from rejoinder.agents import Agent, RetrieveAgent
 from rejoinder.chat import ChatOptions, once, run_chat
 from rejoinder.chat.persona import plain_lines
 from rejoinder.data import read
 from rejoinder.data.files import numbered_lines
+from rejoinder.decoding import Decoding
 from rejoinder.errors import ConfigError, DataError
 from rejoinder.progress import Bar
+from rejoinder.tasks.talking import Name
 from rejoinder.weighing import PERSONA_WEIGHT
 
 
@@ -34,7 +36,11 @@ class Wishes:
     fallback: str | None = None
     repeat: bool = False
     persona_weight: float = PERSONA_WEIGHT  # share of the score that knows the persona, 0 to 1
-    seed: int | None = None
+    agent: Name | None = None
+    retriever: str | None = None  # of agents that write and search
+    best_of: int | None = None  # replies written to choose from
+    how: Decoding | None = None  # replies are written; sampled as by default if None
+    seed: int | None = None  # of the sample persona and of what is sampled; None = always another
     device: str = "cpu"
 
 
@@ -48,25 +54,45 @@ def chat(wishes: Wishes, once_text: str | None = None, json: bool = False) -> No
         **({} if wishes.fallback is None else {"fallback": wishes.fallback}),
     )
     agent = agent_of(wishes)
-    if wishes.min_confidence and agent.ranker.confidence is None:
+    uncalibrated = isinstance(agent, RetrieveAgent) and agent.ranker.confidence is None
+    if wishes.min_confidence and uncalibrated:
         raise ConfigError(
             f"--min-confidence is {wishes.min_confidence}, but {wishes.model} does not know how "
             f"sure it is; fit that first: rejoinder calibrate {wishes.model} DATA"
         )
-    title = f"{wishes.model}, {len(agent.index.texts):,} candidates"
-    rerank = f", reranked by {wishes.rerank}" if wishes.rerank else ""
-    options = replace(options, title=title + rerank)
+    options = replace(options, title=title_of(wishes, agent))
     if once_text is None:
         run_chat(agent, options)
         return
     sys.stdout.write(once(agent, options, once_text, json) + "\n")
 
 
-def agent_of(wishes: Wishes) -> RetrieveAgent:
+def title_of(wishes: Wishes, agent: Agent) -> str:
+    """What answers, for people."""
+    searches = agent if isinstance(agent, RetrieveAgent) else getattr(agent, "retriever", None)
+    told = [wishes.model]
+    if wishes.agent:
+        told.append(f"agent {wishes.agent}")
+    if isinstance(searches, RetrieveAgent):
+        told.append(f"{len(searches.index.texts):,} candidates")
+    if wishes.rerank:
+        told.append(f"reranked by {wishes.rerank}")
+    return ", ".join(told)
+
+
+def agent_of(wishes: Wishes) -> Agent:
     """The agent that answers, its candidates encoded or read from the cache."""
+    seed = random.randrange(2**31) if wishes.seed is None else wishes.seed
+    how = wishes.how
+    if how is not None or zoo.writes(wishes.model):
+        how = replace(how or Decoding(), seed=seed)
     with Bar("candidates encoded") as bar:
         return tasks.make_agent(
             wishes.model,
+            agent=wishes.agent,
+            retriever=wishes.retriever,
+            how=how,
+            best_of=wishes.best_of,
             candidates=wishes.candidates,
             index=wishes.index,
             rerank=wishes.rerank,

@@ -16,9 +16,9 @@ import numpy as np
 from torch import Tensor
 
 from rejoinder import evaluation, metrics, perplexity
+from rejoinder.decoding import Decoding
 from rejoinder.evaluation import Report
 from rejoinder.generator import TextGenerator
-from rejoinder.models.decoding import Decoding
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example
 from rejoinder.words import words

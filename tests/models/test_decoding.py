@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from rejoinder.decoding import Decoding
 from rejoinder.errors import ConfigError
-from rejoinder.models.decoding import Decoding, Meaning, beam, filtered, repeated, write
+from rejoinder.models.decoding import Meaning, beam, filtered, repeated, write
 from rejoinder.models.generator import Generator, log_likelihood
 
 from .test_causal import KINDS, SIZE, written

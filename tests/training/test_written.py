@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from rejoinder import generators
 from rejoinder.config import GeneratorConfig, TrainConfig, from_mapping
+from rejoinder.decoding import Decoding
 from rejoinder.generator import TextGenerator
-from rejoinder.models.decoding import Decoding
 from rejoinder.saved import read_config
 from rejoinder.schema import Example
 from rejoinder.text import TextFormat

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rejoinder.agents.generate import GenerateAgent
-from rejoinder.agents.protocol import SHOWN, Agent, newest
+from rejoinder.agents.protocol import SHOWN, newest
+from rejoinder.agents.retrieve import RetrieveAgent
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Reply, Scored
 from rejoinder.weighing import PERSONA_WEIGHT, views, weighted
@@ -18,21 +19,21 @@ MEANING = (
 class ChooseAgent:
     """Writes some replies, retrieves others, and says what a ranker scores best.
 
-    The confidence is the ranker's softmax over all of them.
+    That is `ranker`, or the one that retrieves. The confidence is its softmax over all of them.
     """
 
     def __init__(
         self,
         writer: GenerateAgent,
-        retriever: Agent,
-        ranker: TextRanker,
+        retriever: RetrieveAgent,
+        ranker: TextRanker | None = None,
         *,
         keep: int = SHOWN // 2,
         persona_weight: float = PERSONA_WEIGHT,
     ) -> None:
         self.writer = writer
         self.retriever = retriever
-        self.ranker = ranker
+        self.ranker = ranker or retriever.ranker
         self.keep = keep
         self.persona_weight = persona_weight
 

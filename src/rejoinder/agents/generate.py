@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from rejoinder.agents.protocol import newest, said_in
+from rejoinder.decoding import Decoding
 from rejoinder.errors import ConfigError
 from rejoinder.generator import TextGenerator
-from rejoinder.models.decoding import Decoding
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Reply, Scored
 from rejoinder.words import folded

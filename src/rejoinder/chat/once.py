@@ -12,8 +12,9 @@ from rejoinder.errors import ConfigError
 def once(agent: Responder, options: ChatOptions, text: str, as_json: bool = False) -> str:
     """Answer one message, which may bring a persona as in a chat: the reply, or a JSON object.
 
-    The object has "reply", "confidence" (null if unknown), "persona", "candidates" (of "text" and
-    "score", best first), "fallback" (was it said?) and "seconds".
+    The object has "reply", "confidence" (null if unknown) and its "meaning", "persona",
+    "candidates" (of "text", "score", and "origin" where there are several, best first), "fallback"
+    (was it said?) and "seconds".
     """
     session = Session(agent, options)
     answer = session.say(text)
@@ -28,9 +29,14 @@ def _as_json(answer: Answer, persona: tuple[str, ...]) -> dict[str, object]:
     return {
         "reply": answer.said,
         "confidence": _number(answer.reply.confidence),
+        **({"meaning": answer.reply.meaning} if answer.reply.meaning else {}),
         "persona": list(persona),
         "candidates": [
-            {"text": scored.text, "score": _number(scored.score)}
+            {
+                "text": scored.text,
+                "score": _number(scored.score),
+                **({"origin": scored.origin} if scored.origin else {}),
+            }
             for scored in answer.reply.considered
         ],
         "fallback": answer.fallback,

@@ -33,12 +33,20 @@ class Screen:
         self.live = live
         self._out = _console(out)
         self._notes = _console(notes)
+        self._begun = False  # whether pieces of a reply are on the screen already
 
     def opening(self, options: ChatOptions) -> None:
         """Say who is there and how to begin."""
         if options.title:
             _write(self._notes, Text(readable(options.title), style="bold"))
         self.note(f"{shown(options.persona)}\nType a message; /help lists what else there is.")
+
+    def heard(self, piece: str) -> None:
+        """Show a piece of a reply while it is written."""
+        if not self._begun:
+            _write(self._out, Text("bot: ", style="bold"), end="")
+        self._begun = True
+        _send(self._out, readable(piece))
 
     def show(self, outcome: Outcome) -> None:
         """Show what came of a line."""
@@ -51,6 +59,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Say something that is no reply."""
+        self._begun = False  # Ctrl-C may have come in the middle of one
         _write(self._notes, Text(readable(text)), wrap=self.live)
 
     def trouble(self, error: RejoinderError) -> None:
@@ -61,7 +70,11 @@ class Screen:
         if not self.live:
             _send(self._out, readable(answer.said) + "\n")
             return
-        _write(self._out, Text.assemble(("bot: ", "bold"), readable(answer.said)))
+        if self._begun:
+            _send(self._out, "\n")
+            self._begun = False
+        else:
+            _write(self._out, Text.assemble(("bot: ", "bold"), readable(answer.said)))
         if answer.fallback:
             self.note("(not sure enough; /why tells more)")
 
@@ -81,6 +94,8 @@ def explained(why: Why) -> list[RenderableType]:
         if why.min_confidence:
             side = "below" if answer.fallback else "not below"
             sure += f", {side} the minimum of {why.min_confidence:.2f}"
+        if reply.meaning:
+            sure += f" ({reply.meaning})"
     lines.append(Text(f"Confidence: {sure}."))
     lines.append(
         Text(
@@ -95,9 +110,14 @@ def _table(why: Why) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
+    listed = why.answer.reply.considered[:LISTED]
+    origins = any(scored.origin for scored in listed)
+    if origins:
+        table.add_column("from", no_wrap=True)
     table.add_column("candidate", overflow="fold")
-    for place, scored in enumerate(why.answer.reply.considered[:LISTED], start=1):
-        table.add_row(str(place), f"{scored.score:.3f}", Text(readable(scored.text)))
+    for place, scored in enumerate(listed, start=1):
+        cells = [str(place), f"{scored.score:.3f}", *([scored.origin] if origins else [])]
+        table.add_row(*cells, Text(readable(scored.text)))
     return table
 
 
@@ -105,11 +125,11 @@ def _console(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
-def _write(console: Console, *parts: RenderableType, wrap: bool = True) -> None:
+def _write(console: Console, *parts: RenderableType, wrap: bool = True, end: str = "\n") -> None:
     """Lay out and send."""
     with console.capture() as laid_out:
         for part in parts:
-            console.print(part, soft_wrap=not wrap)
+            console.print(part, soft_wrap=not wrap, end=end)
     _send(console, laid_out.get())
 
 

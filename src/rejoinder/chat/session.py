@@ -6,6 +6,7 @@ No terminal here and no commands: a `Session` can be driven from a notebook as w
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -64,9 +65,12 @@ class Session:
     A persona set with `set_persona` stays; one that a message brings lasts until `reset`.
     """
 
-    def __init__(self, agent: Responder, options: ChatOptions) -> None:
+    def __init__(
+        self, agent: Responder, options: ChatOptions, heard: Callable[[str], None] | None = None
+    ) -> None:
         self.agent = agent
         self.options = options
+        self.heard = heard  # is told each piece of a reply, by agents that can `stream`
         self._persona = tuple(map(readable, options.persona))  # each conversation begins with it
         self.dialogue = Dialogue(persona=self._persona)
         self._exchanges: list[_Exchange] = []
@@ -95,7 +99,11 @@ class Session:
 
     def _answer(self, asked: Dialogue) -> Answer:
         start = time.perf_counter()
-        reply = self.agent.respond(asked)
+        stream = getattr(self.agent, "stream", None)
+        if self.heard and stream and not self.options.min_confidence:
+            reply = stream(asked, self.heard)
+        else:  # below a minimum something else is said, so nothing may be heard before
+            reply = self.agent.respond(asked)
         seconds = time.perf_counter() - start
         unsure = reply.confidence is not None and reply.confidence < self.options.min_confidence
         return Answer(self.options.fallback if unsure else reply.text, reply, unsure, seconds)

@@ -30,7 +30,7 @@ def run_chat(
     stderr = sys.stderr if stderr is None else stderr
     live = _somebody_there(stdin, stdout)
     screen = Screen(stdout, stdout if live else stderr, live)
-    session = Session(agent, options)
+    session = Session(agent, options, screen.heard if live else None)
     try:
         screen.opening(options)
         ask = typed("you: ", [f"/{name}" for name in COMMANDS]) if live else piped(stdin)

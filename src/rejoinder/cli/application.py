@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from rejoinder.decoding import Decoding
+
 app = App(name="rejoinder", help="Train, evaluate, and talk with dialogue rankers.")
 
 typed: list[str] = []  # the words of the command that is run, filled in by `main`
@@ -14,6 +16,7 @@ typed: list[str] = []  # the words of the command that is run, filled in by `mai
 Files = Annotated[list[Path], Parameter(consume_multiple=True, negative=())]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
+How = Annotated[Decoding | None, Parameter(name="*")]  # a generator writes
 Persona = Annotated[list[str] | None, Parameter(negative=())]
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from cyclopts.types import NonNegativeInt
+from cyclopts.types import NonNegativeInt, PositiveInt
 
-from rejoinder.cli.application import Flag, Json, Persona, app
+from rejoinder.cli.application import Flag, How, Json, Persona, app, given
 
 
 @app.command
 def chat(
     *,
     model: str = "persona-poly",
+    agent: Literal["retrieve", "rerank", "generate", "hint", "choose"] | None = None,
     candidates: str | None = None,
     index: Path | None = None,
     rerank: str | None = None,
+    retriever: str | None = None,
+    best_of: PositiveInt | None = None,
     persona: Persona = None,
     persona_file: Path | None = None,
     no_persona: Flag = False,
@@ -24,23 +28,31 @@ def chat(
     min_confidence: float = 0.0,
     fallback: str | None = None,
     repeat: Flag = False,
-    seed: int | None = None,
+    how: How = None,
     once: str | None = None,
     json: Json = False,
     device: str = "cpu",
 ) -> None:
-    """Talk with a ranker that picks its replies out of many candidates.
+    """Talk with a model that picks its replies out of many candidates, or writes them.
 
     Parameters
     ----------
     model
         A name of `rejoinder zoo`, a folder, or owner/name of the Hugging Face hub.
+    agent
+        retrieve and rerank (of a ranker), generate, hint (write with retrieved replies in view) or
+        choose (a ranker chooses among written and retrieved ones) of a generator.
     candidates
         A file of replies or dialogues, `sample` (the default), or `convai2`.
     index
         A folder that `rejoinder index build` made, instead of candidates.
     rerank
-        A second model, such as persona-cross, that orders the best 20 again.
+        A second model, such as persona-cross, that orders the best 20 again, or chooses among
+        what was written.
+    retriever
+        The ranker that hint and choose search with; persona-poly if not given.
+    best_of
+        Write so many replies and say the best; 5 of choose, else 1.
     persona
         A sentence about who the model is; give it several times. A sample one if not given.
     persona_file
@@ -57,8 +69,6 @@ def chat(
         What is said then.
     repeat
         Let it say the same reply twice.
-    seed
-        Chooses the sample persona.
     device
         Where to compute, such as cuda.
     once
@@ -82,7 +92,11 @@ def chat(
             fallback=fallback,
             repeat=repeat,
             persona_weight=persona_weight,
-            seed=seed,
+            agent=agent,
+            retriever=retriever,
+            best_of=best_of,
+            how=how if set(given(how)) - {"seed"} else None,
+            seed=given(how).get("seed"),
             device=device,
         ),
         once_text=once,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from rejoinder.cli.application import Flag, Json, app, table
+from rejoinder.cli.application import Flag, How, Json, app, given, table
 from rejoinder.errors import ConfigError
 from rejoinder.progress import Bar, note
 
@@ -26,7 +26,8 @@ def evaluate(
     full_corpus: Path | None = None,
     errors: Path | None = None,
     skip_bad: Flag = False,
-    seed: int | None = None,
+    dictionary: Path | None = None,
+    how: How = None,
     precision: Literal["fp32", "bf16"] | None = None,
     device: str = "cpu",
     json: Json = False,
@@ -47,17 +48,22 @@ def evaluate(
         Write the worst misses to this JSONL file.
     skip_bad
         Leave bad lines out and report them, instead of stopping at the first.
-    seed
-        Chooses the candidates that re-drawn:N draws; 0 if not given.
+    dictionary
+        ParlAI's dictionary, a word, a tab and a count a line, for a generator's perplexity of its
+        words; the words of DATA if not given.
     precision
         bf16 halves the time; it is the default where the processor has it.
     """
     from rejoinder import tasks
 
-    if full_corpus and (candidates or errors or precision or seed is not None):
+    wishes = given(how)
+    seed = wishes.get("seed", 0)  # of the candidates that re-drawn:N draws, and of sampling
+    written = how if set(wishes) - {"seed"} else None
+    if full_corpus and (candidates or errors or precision or wishes or dictionary):
         raise ConfigError(
             "--full-corpus ranks all candidates of the index in its own precision, so "
-            "--candidates, --errors, --seed and --precision do not go with it; leave them out"
+            "--candidates, --errors, --seed, --precision, --dictionary and ways of writing do not "
+            "go with it; leave them out"
         )
     told = note if skip_bad else None
     with Bar("examples") as bar:
@@ -79,7 +85,9 @@ def evaluate(
                 candidates=candidates,
                 limit=limit,
                 persona=persona,
-                seed=seed or 0,
+                seed=seed,
+                how=written,
+                dictionary=dictionary,
                 errors=errors,
                 skip_bad=told,
                 device=device,

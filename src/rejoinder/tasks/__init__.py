@@ -4,7 +4,6 @@ from rejoinder.tasks.answering import (
     build_index,
     cached_index,
     lines_of,
-    make_agent,
     rank_lines,
     search,
 )
@@ -21,6 +20,7 @@ from rejoinder.tasks.measuring import (
 )
 from rejoinder.tasks.mining import mine
 from rejoinder.tasks.reporting import list_runs, report
+from rejoinder.tasks.talking import make_agent
 
 __all__ = [
     "build_index",

@@ -1,4 +1,4 @@
-"""Answer: build and search indexes, make agents, rank lists."""
+"""Answer: build and search indexes, rank lists."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from typing import Any
 
 from rejoinder import candidates as sources_of
 from rejoinder import zoo
-from rejoinder.agents import RetrieveAgent
 from rejoinder.data import parse_dialogue
 from rejoinder.data.files import numbered_lines
 from rejoinder.data.messages import texts as as_texts
 from rejoinder.diversity import diverse, vector_likeness, word_likeness
-from rejoinder.errors import ConfigError, DataError, RejoinderError
+from rejoinder.errors import DataError, RejoinderError
 from rejoinder.index import Index
 from rejoinder.ranker import Precision, TextRanker
 from rejoinder.schema import Dialogue, Message
 from rejoinder.tasks.machine import fast_precision
-from rejoinder.weighing import PERSONA_WEIGHT, check_weight
 
 Progress = Callable[[int, int], None]
 STDIN = "standard input"  # its name in messages
@@ -75,47 +73,6 @@ def cached_index(
         return build(folder)
     except RejoinderError:  # no room for it there: it will do in memory
         return build(None)
-
-
-def make_agent(
-    model: str | Path = zoo.DEFAULT,
-    *,
-    candidates: str | Path | None = None,
-    index: Path | None = None,
-    rerank: str | Path | None = None,
-    max_history: int = 0,
-    repeat: bool = False,
-    persona_weight: float = PERSONA_WEIGHT,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> RetrieveAgent:
-    """An agent that answers with candidates of a file, a known set (`sample` if none), or an index.
-
-    Raises ConfigError for both of them, or a cross-encoder as the model.
-    """
-    if candidates and index:
-        raise ConfigError("--candidates and --index exclude each other; give one of them")
-    check_weight(persona_weight)  # now, not after many candidates were encoded
-    ranker = zoo.load(model, device)
-    if ranker.is_cross:
-        raise ConfigError(
-            f"{model} is a cross-encoder: too slow to search with; use --model persona-poly "
-            f"--rerank {model}"
-        )
-    reranker = zoo.load(rerank, device) if rerank else None
-    found = (
-        Index.load(index, ranker)
-        if index
-        else cached_index([candidates or "sample"], ranker, progress=progress)
-    )
-    return RetrieveAgent(
-        found,
-        ranker,
-        reranker=reranker,
-        max_history=max_history,
-        repeat=repeat,
-        persona_weight=persona_weight,
-    )
 
 
 def rank_lines(

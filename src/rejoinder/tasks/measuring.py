@@ -11,12 +11,12 @@ from rejoinder import baselines, evaluation, perplexity, significance, written, 
 from rejoinder import candidates as sources_of
 from rejoinder.data import read
 from rejoinder.data.messages import to_json
+from rejoinder.decoding import Decoding
 from rejoinder.errors import ConfigError, DataError
 from rejoinder.evaluation import Judged, Report, Scorer
 from rejoinder.files import write_text
 from rejoinder.generator import TextGenerator
 from rejoinder.index import Index
-from rejoinder.models.decoding import Decoding
 from rejoinder.ranker import Precision
 from rejoinder.schema import Example, examples
 from rejoinder.significance import Comparison

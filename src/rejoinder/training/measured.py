@@ -14,9 +14,9 @@ from typing import Any
 from rejoinder import baselines, evaluation, significance, written, zoo
 from rejoinder.calibration import Calibrated
 from rejoinder.config import TrainConfig
+from rejoinder.decoding import Decoding
 from rejoinder.evaluation import Judged, Scorer
 from rejoinder.generator import TextGenerator
-from rejoinder.models.decoding import Decoding
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
 from rejoinder.training.loop import spread

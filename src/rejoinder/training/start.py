@@ -90,9 +90,8 @@ def train(
         )
     if not processes.first:
         return best
-    fitted = None
-    if held and isinstance(made, TextRanker):  # of a generator, see `agents`
-        fitted = _calibrate(out, held, settings, device, say)
+    ranks = held and isinstance(made, TextRanker)  # what a generator is sure of, see `agents`
+    fitted = _calibrate(out, held, settings, device, say) if ranks else None
     if report:
         _report(out, held, dev, settings, fitted, init_model, device, say)
     return best
