@@ -15,8 +15,9 @@ from cyclopts.exceptions import CycloptsError, MissingArgumentError
 
 from rejoinder import cli
 from rejoinder.chat.commands import COMMANDS
-from rejoinder.config import ModelConfig, TrainConfig, from_mapping, read_toml
+from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, from_mapping, read_toml
 from rejoinder.data import READERS, guess, read
+from rejoinder.decoding import Decoding
 from rejoinder.schema import examples
 from rejoinder.text import TextFormat
 
@@ -140,11 +141,23 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         exec(compile("\n" * (line - 1) + code, page.name, "exec"), space)
 
 
-@pytest.mark.parametrize(("name", "kind"), SECTIONS.items(), ids=SECTIONS)
-def test_every_setting_stands_in_its_table(name: str, kind: type[Any]) -> None:
-    (heading,) = re.findall(rf"^## .*`\[{name}\]`$", text_of(DOCS / "training.md"), re.MULTILINE)
-    told = {row[0].strip("`"): row[1] for row in rows(section(DOCS / "training.md", heading))}
+@pytest.mark.parametrize(
+    ("page", "name", "kind"),
+    [
+        *(("training.md", *item) for item in SECTIONS.items()),
+        ("generators.md", "model", GeneratorConfig),
+    ],
+)
+def test_every_setting_stands_in_its_table(page: str, name: str, kind: type[Any]) -> None:
+    (heading,) = re.findall(rf"^## .*`\[{name}\]`$", text_of(DOCS / page), re.MULTILINE)
+    told = {row[0].strip("`"): row[1] for row in rows(section(DOCS / page, heading))}
     assert told == {field.name: shown(field.default) for field in fields(kind)}
+
+
+def test_every_way_of_writing_stands_in_its_table() -> None:
+    table = rows(section(DOCS / "generators.md", "## How it writes"))
+    told = {row[0].strip("`-").replace("-", "_"): row[1] for row in table}
+    assert told == {field.name: shown(field.default) for field in fields(Decoding)}
 
 
 def shown(value: Any) -> str:
@@ -173,6 +186,11 @@ def test_every_option_stands_in_its_table(
 ) -> None:
     signature = inspect.signature(command).parameters.values()
     options = {one.name for one in signature if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    if "around" in options:
+        options |= {field.name for field in fields(cli.train.Around)}
+    if "how" in options:  # the rest of it stands in a table of its own
+        options.add("seed")
+    elsewhere = {*elsewhere, "around", "how"}
     text = section(DOCS / page, heading) if heading != "# Evaluation" else text_of(DOCS / page)
     flags = [row[0].strip("`") for row in rows(text) if row[0].startswith("`--")]
     told = {flag.removeprefix("--").replace("-", "_") for flag in flags}

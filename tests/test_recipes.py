@@ -80,6 +80,7 @@ def settings() -> dict[str, Any]:
 def known() -> set[str]:
     """Names of all options of `rejoinder train`; what is on or off also with `no_`."""
     options = set(inspect.signature(cli.train.train).parameters) - set(PARTS.values())
+    options |= {field.name for field in fields(cli.train.Around)}
     switches = {f"no_{name}" for name, default in settings().items() if isinstance(default, bool)}
     return options | set(settings()) | switches
 

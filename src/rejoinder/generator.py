@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -168,7 +169,8 @@ class TextGenerator:
     ) -> list[str]:
         """A reply to each dialogue; never empty, never with a special token in it.
 
-        Number i is drawn with the seed `how.seed` + i, whatever the others are.
+        Number i is drawn with the seed `how.seed` + i, whatever the others are. No reply is longer
+        than the base has positions for behind the longest context.
         """
         replies = [""] * len(dialogues)
         contexts = [self.layout.context(dialogue) for dialogue in dialogues]
@@ -193,7 +195,8 @@ class TextGenerator:
         """The reply of `write`, piece by piece as it comes; half a character waits for its end."""
         ids: list[int] = []
         said = ""
-        for step in self._steps([self.layout.context(dialogue)], how, [how.seed]):
+        contexts, how = [self.layout.context(dialogue)], self._within_reach(how)
+        for step in self._steps(contexts, how, [how.seed]):
             ids.append(step[0])
             text = self.layout.text(ids)
             if text.startswith(said) and text != said and not text.endswith(UNFINISHED):
@@ -206,6 +209,7 @@ class TextGenerator:
     def _written(
         self, contexts: list[list[int]], how: Decoding, seeds: list[int]
     ) -> list[list[int]]:
+        how = self._within_reach(how)
         if how.beams > 1:
             rows = [self._rows([context]) for context in contexts]
             with self._cast():
@@ -215,6 +219,13 @@ class TextGenerator:
             for row, token in step.items():
                 found[row].append(token)
         return found
+
+    def _within_reach(self, how: Decoding) -> Decoding:
+        """No longer than fits behind any context, so that it does not hang on the one at hand."""
+        room = self.module.body.limit - self.layout.style.max_context
+        return replace(
+            how, max_length=min(how.max_length, room), min_length=min(how.min_length, room)
+        )
 
     def _steps(
         self, contexts: list[list[int]], how: Decoding, seeds: list[int]

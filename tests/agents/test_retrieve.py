@@ -13,14 +13,10 @@ from rejoinder.index import Index
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Message
 
+from .conftest import TEXTS
+
 Make = Callable[..., TextRanker]
-TEXTS = ["i like tea .", "i like dogs .", "it rained .", "my brother plays chess .", "see you ."]
 ASKED = Dialogue((Message("user", "what do you like ?"),), ("i love tea .",))
-
-
-@pytest.fixture(scope="module")
-def index(make: Make) -> Index:
-    return Index.build(make(kind="poly"), TEXTS)
 
 
 def test_the_best_is_said(index: Index) -> None:

@@ -22,6 +22,7 @@ def evaluate(
     *,
     candidates: str = "",
     limit: PositiveInt | None = None,
+    sample: PositiveInt | None = None,
     persona: bool = True,
     full_corpus: Path | None = None,
     errors: Path | None = None,
@@ -40,6 +41,8 @@ def evaluate(
         inline, re-drawn:N, or a file of candidates; inline if the data has them, else re-drawn:20.
     limit
         The first examples to use; all of them if not given.
+    sample
+        So many examples drawn by --seed, out of all or the first.
     persona
         --no-persona hides who speaks.
     full_corpus
@@ -59,11 +62,11 @@ def evaluate(
     wishes = given(how)
     seed = wishes.get("seed", 0)  # of the candidates that re-drawn:N draws, and of sampling
     written = how if set(wishes) - {"seed"} else None
-    if full_corpus and (candidates or errors or precision or wishes or dictionary):
+    if full_corpus and (candidates or errors or precision or wishes or dictionary or sample):
         raise ConfigError(
             "--full-corpus ranks all candidates of the index in its own precision, so "
-            "--candidates, --errors, --seed, --precision, --dictionary and ways of writing do not "
-            "go with it; leave them out"
+            "--candidates, --errors, --sample, --seed, --precision, --dictionary and ways of "
+            "writing do not go with it; leave them out"
         )
     told = note if skip_bad else None
     with Bar("examples") as bar:
@@ -84,6 +87,7 @@ def evaluate(
                 data,
                 candidates=candidates,
                 limit=limit,
+                sample=sample,
                 persona=persona,
                 seed=seed,
                 how=written,

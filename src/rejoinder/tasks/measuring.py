@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ def evaluate(
     *,
     candidates: str = "",
     limit: int | None = None,
+    sample: int | None = None,
     persona: bool = True,
     seed: int = 0,
     errors: Path | None = None,
@@ -46,7 +48,7 @@ def evaluate(
 
     candidates: `inline` (each example's own), `re-drawn:N` (its reply among N - 1 of other
     examples), or a file; without it inline ones if the data has them, else `re-drawn:20`. limit:
-    the first examples to use. errors: a JSONL file for the worst misses. skip_bad: is told of every
+    the first examples to use; sample: so many drawn by `seed` instead. errors: a JSONL file for the worst misses. skip_bad: is told of every
     bad line, which is left out; without it the first one is an error. precision: of a model
     given by name; bf16 where the processor has it, which moves no figure by more than chance does.
     how: a generator writes; by `seed` and the defaults if not given. dictionary: ParlAI's, a file
@@ -57,6 +59,8 @@ def evaluate(
     model = _found(model)  # now, not after an hour of reading
     counts = perplexity.read_dictionary(Path(dictionary)) if dictionary else None
     chosen = prepare(data, candidates, limit, seed, skip_bad)
+    if sample and sample < len(chosen):
+        chosen = [chosen[i] for i in random.Random(seed).sample(range(len(chosen)), sample)]
     if not persona:
         chosen = evaluation.without_persona(chosen)
     ready = scorer(model, device, precision)
