@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -129,12 +129,27 @@ def test_what_writes_nothing_has_no_way_of_writing(lessons: list[Example]) -> No
         tasks.evaluate("bm25", lessons, candidates="re-drawn:5", how=Decoding())
 
 
-def test_a_sample_is_drawn_by_its_seed(lessons: list[Example]) -> None:
-    def right(seed: int, sample: int | None) -> float:
-        found = tasks.evaluate("bm25", lessons, candidates="re-drawn:5", sample=sample, seed=seed)
-        assert found.examples == min(sample or 16, 16)
-        return found.mrr
+class Recording(baselines.BM25):
+    """Remembers what it was asked."""
 
-    assert right(1, 6) == right(1, 6)
-    assert right(1, 40) == right(1, None)
-    assert len({right(seed, 3) for seed in range(8)}) > 1
+    asked: Sequence[Dialogue] = ()
+
+    def score_many(
+        self,
+        dialogues: Sequence[Dialogue],
+        lists: Sequence[Sequence[str]],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[torch.Tensor]:
+        self.asked = dialogues
+        return super().score_many(dialogues, lists, progress)
+
+
+def test_a_sample_is_drawn_by_its_seed(lessons: list[Example]) -> None:
+    def drawn(seed: int, sample: int | None) -> list[Dialogue]:
+        scorer = Recording()
+        tasks.evaluate(scorer, lessons, candidates="re-drawn:5", sample=sample, seed=seed)
+        return list(scorer.asked)
+
+    assert drawn(1, 6) == drawn(1, 6) != drawn(2, 6)
+    assert len(drawn(1, 6)) == 6
+    assert drawn(1, 40) == drawn(2, None) == [one.context for one in lessons]

@@ -183,6 +183,7 @@ SETUPS = {
     "a full disk at `/save`": Setup(typed=CHAT + b"/save new.jsonl\n", disk=20),
     "`/save` to a file that is there": Setup(typed=CHAT + b"/save talk.jsonl\n"),
     "an unknown setting": Setup(code=2),
+    "a preset that is not known": Setup(code=2),
     "a wrong choice": Setup(code=2),
     "no number where one should be": Setup(code=2),
     "an unknown setting in the TOML file": Setup(

@@ -48,11 +48,12 @@ def evaluate(
 
     candidates: `inline` (each example's own), `re-drawn:N` (its reply among N - 1 of other
     examples), or a file; without it inline ones if the data has them, else `re-drawn:20`. limit:
-    the first examples to use; sample: so many drawn by `seed` instead. errors: a JSONL file for the worst misses. skip_bad: is told of every
-    bad line, which is left out; without it the first one is an error. precision: of a model
-    given by name; bf16 where the processor has it, which moves no figure by more than chance does.
-    how: a generator writes; by `seed` and the defaults if not given. dictionary: ParlAI's, a file
-    of words and counts, for its perplexity of words; those of the data if not given.
+    the first examples to use; sample: so many drawn by `seed` instead. errors: a JSONL file for the
+    worst misses. skip_bad: is told of every bad line, which is left out; without it the first one
+    is an error. precision: of a model given by name; bf16 where the processor has it, which moves
+    no figure by more than chance does. how: a generator writes; by `seed` and the defaults if not
+    given. dictionary: ParlAI's, a file of words and counts, for its perplexity of words; those of
+    the data if not given.
     """
     if errors:
         _check_errors_file(errors, data, candidates)
@@ -60,7 +61,8 @@ def evaluate(
     counts = perplexity.read_dictionary(Path(dictionary)) if dictionary else None
     chosen = prepare(data, candidates, limit, seed, skip_bad)
     if sample and sample < len(chosen):
-        chosen = [chosen[i] for i in random.Random(seed).sample(range(len(chosen)), sample)]
+        drawn = random.Random(seed).sample(range(len(chosen)), sample)
+        chosen = [chosen[i] for i in sorted(drawn)]
     if not persona:
         chosen = evaluation.without_persona(chosen)
     ready = scorer(model, device, precision)
