@@ -129,6 +129,8 @@ class GeneratorConfig:
     """Of what the next-utterance head sees."""
     freeze_embeddings: bool = False
     """Keep the base's word vectors; with adapters they are kept anyway."""
+    words_rank: int = 0
+    """Rank of what is learned on top of word vectors that are kept; 0 = nothing."""
     lm_coef: float = 2.0
     """Weight of the loss of the right reply's tokens, each one alike."""
     mc_coef: float = 1.0
@@ -139,11 +141,17 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_finite(self)
-        least_of = {"lora": 0, "lora_alpha": 1, "lm_coef": 0, "mc_coef": 0, "context_coef": 0}
+        least_of = {"lora": 0, "lora_alpha": 1, "words_rank": 0}
+        least_of |= {"lm_coef": 0, "mc_coef": 0, "context_coef": 0}
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
         _check_rates(self, ("dropout", "attention_dropout", "choice_dropout"))
+        if self.words_rank and not (self.lora or self.freeze_embeddings):
+            raise ConfigError(
+                f"words_rank is {self.words_rank}, but all word vectors are learned anyway; take "
+                "freeze_embeddings or adapters, or leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,12 +133,18 @@ def load(folder: Path, *, trainable: bool = False) -> TextGenerator:
     made.card, made.training = card_of(folder), dict(read_config(folder).get("training") or {})
     made.template = asdict(template) if template else None
     if not trainable:
-        made.adapters = {name: tensor for name, tensor in weights.items() if ".lora_" in name}
+        module.merge_words()
+        made.adapters = {
+            name: tensor
+            for name, tensor in weights.items()
+            if ".lora_" in name or name.startswith("shift_")
+        }
     return made
 
 
 # What goes with the weights of a checkpoint that training starts from.
 INHERITED = ("base", "base_sha256", "lora", "lora_alpha")
+OF_GENERATORS = ("layout", "words_rank")
 ENCODERS = ("context_encoder", "encoder")  # of a ranker: the tower that a generator takes up
 
 
@@ -157,14 +163,17 @@ def initialise(
     """
     folder = resolve(folder)
     old: GeneratorConfig | ModelConfig
+    taken_up: dict[str, Any] = {}
     if kind_of(folder) == "generator":
         old, saved, _ = _settings(folder)
         asked = {name: getattr(style, name) for name in LENGTHS if style and name in given}
         style = replace(saved, **asked)
-        config = replace(config, layout=old.layout)
+        taken_up = {name: getattr(old, name) for name in OF_GENERATORS}
+        if old.words_rank:  # which stands on vectors that are kept
+            taken_up["freeze_embeddings"] = old.freeze_embeddings
     else:
         old = checkpoint.config_of(folder)
-    taken_up: dict[str, Any] = {name: getattr(old, name) for name in INHERITED}
+    taken_up |= {name: getattr(old, name) for name in INHERITED}
     made = fresh(replace(config, **taken_up), style or TextFormat(), trainable=True)
     target = {plain_name(name): tensor for name, tensor in made.module.state_dict().items()}
     taken, left = {}, set()

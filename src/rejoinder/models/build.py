@@ -74,10 +74,16 @@ def build_generator(config: GeneratorConfig, base: Base) -> Generator:
     rates = Dropout(config.dropout, config.attention_dropout)
     body = load_causal(base, rates)
     if config.layout == "template":
-        return Generator(body, dropout=config.choice_dropout)
+        return Generator(body, rank=config.words_rank, dropout=config.choice_dropout)
     size = len(body.words)
     speakers = (size + SPEAKERS.index("<speaker1>"), size + SPEAKERS.index("<speaker2>"))
-    return Generator(body, added=len(SPEAKERS), speakers=speakers, dropout=config.choice_dropout)
+    return Generator(
+        body,
+        added=len(SPEAKERS),
+        speakers=speakers,
+        rank=config.words_rank,
+        dropout=config.choice_dropout,
+    )
 
 
 def towers(ranker: nn.Module) -> dict[str, Encoder | Causal]:

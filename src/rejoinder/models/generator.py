@@ -38,7 +38,9 @@ class Generator(nn.Module):
     """A causal base, vectors for `added` tokens that it does not have, and the two heads.
 
     Ids count the base's V tokens first, then the added ones. speakers: the two that open a turn,
-    the assistant's first, which is also the type of what comes before any turn.
+    the assistant's first, which is also the type of what comes before any turn. With `rank` the
+    base's word vectors are read, and written by, with a product of two small matrices added to
+    them, as adapters are to layers (Hu et al. 2021, arXiv:2106.09685).
     """
 
     def __init__(
@@ -47,12 +49,18 @@ class Generator(nn.Module):
         *,
         added: int = 0,
         speakers: tuple[int, int] | None = None,
+        rank: int = 0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.body = body
         self.speakers = speakers
         self.added = nn.Parameter(torch.randn(added, body.width) * SPREAD)
+        self.shift_in: nn.Parameter | None = None
+        self.shift_out: nn.Parameter | None = None
+        if rank:
+            self.shift_in = nn.Parameter(torch.randn(rank, body.width) * SPREAD)
+            self.shift_out = nn.Parameter(torch.zeros(len(body.words), rank))
         self.dropout = nn.Dropout(dropout)  # of what the second head sees
         self.choice = nn.Linear(body.width, 1)
         nn.init.normal_(self.choice.weight, std=SPREAD)
@@ -77,8 +85,21 @@ class Generator(nn.Module):
         latest = places.where((ids == first) | (ids == second), -1).cummax(1).values
         return ids.gather(1, latest.clamp(min=0)).where(latest >= 0, first)
 
+    @property
+    def words(self) -> Tensor:
+        """(V, D) vectors of the base's tokens, with what was learned on top of them."""
+        if self.shift_in is None or self.shift_out is None:
+            return self.body.words
+        return self.body.words + (self.shift_out @ self.shift_in).to(self.body.words)
+
+    @torch.no_grad()
+    def merge_words(self) -> None:
+        """Add what was learned on top of the base's word vectors to them, for good."""
+        self.body.words.copy_(self.words)
+        self.shift_in = self.shift_out = None
+
     def _look_up(self, ids: Tensor) -> Tensor:
-        words = self.body.words
+        words = self.words
         if not len(self.added):
             return F.embedding(ids, words)
         known = ids < len(words)
@@ -87,7 +108,8 @@ class Generator(nn.Module):
 
     def next_tokens(self, states: Tensor) -> Tensor:
         """Scores of the token that follows: (..., D) -> (..., V + added)"""
-        scores = states @ self.body.out.T.to(states)
+        out = self.words if self.body.out is self.body.words else self.body.out
+        scores = states @ out.T.to(states)
         if not len(self.added):
             return scores
         return torch.cat([scores, states @ self.added.T.to(states)], -1)

@@ -41,7 +41,7 @@ def begin(
         say(f"left behind, no use for a {model.kind}: {', '.join(left)} of {init_model}")
     if init_model:
         _check_inherited(init_model, made, model, style, given)
-    if model.freeze_embeddings:
+    if made.config.freeze_embeddings:
         freeze_embeddings(made)
     if isinstance(model, ModelConfig) and model.freeze_apart:
         freeze_apart(made)
