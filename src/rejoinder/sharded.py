@@ -13,8 +13,12 @@ from typing import Any
 from torch import Tensor, nn
 
 
-def shard(encoders: Iterable[nn.Module], device: str) -> None:
-    """Cut the weights of some encoders into pieces, layer by layer, in place."""
+def shard(encoders: Iterable[nn.Module], device: str, *, only_layers: bool = False) -> None:
+    """Cut the weights of some encoders into pieces, layer by layer, in place.
+
+    only_layers: what is in no list of layers, such as word vectors, stays whole in every process,
+    for models that use it outside of the encoder's own forward.
+    """
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -26,7 +30,8 @@ def shard(encoders: Iterable[nn.Module], device: str) -> None:
             for layer in layers:
                 if not isinstance(layer, nn.ModuleList):
                     fully_shard(layer, mesh=mesh)
-        fully_shard(encoder, mesh=mesh)
+        if not only_layers:
+            fully_shard(encoder, mesh=mesh)
 
 
 @contextmanager

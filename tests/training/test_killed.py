@@ -26,6 +26,7 @@ KINDS = {
     "bi": ["bi", "--dropout", "0.1", "--optimizer", "adamw"],
     "poly-adapters": ["poly", "--lora", "4", "--schedule", "plateau", "--eval-epochs", "0.5"],
     "cross": ["cross", "--optimizer", "adamax", "--negatives", "2"],
+    "generator": ["generator", "--by-dialogue", "--dropout", "0.1", "--context-coef", "1"],
     "bi-streamed": ["bi", "--stream", "--buffer", "7"],
     "bi-mined": ["bi", "--candidates", "batch-hard", "--mine-every", "5", "--mine-keep", "2"],
 }

@@ -16,6 +16,7 @@ from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, to_mappi
 from rejoinder.data import read
 from rejoinder.errors import DataError
 from rejoinder.evaluation import Report
+from rejoinder.generator import TextGenerator
 from rejoinder.models.build import towers
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, examples
@@ -117,7 +118,8 @@ def _reader(say: Say | None) -> Read:
 def _shard(made: Model, settings: TrainConfig, processes: Processes) -> None:
     if settings.parallel == "fsdp" and processes.count > 1:
         encoders = (tower.model for tower in towers(made.module).values())
-        shard(encoders, made.device.type)
+        writes = isinstance(made, TextGenerator)  # by its word vectors, outside of the encoder
+        shard(encoders, made.device.type, only_layers=writes)
 
 
 def _source(
