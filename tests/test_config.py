@@ -17,6 +17,7 @@ from rejoinder.config import (
     read_toml,
     to_mapping,
 )
+from rejoinder.decoding import Decoding
 from rejoinder.errors import ConfigError
 from rejoinder.text import TextFormat
 
@@ -203,3 +204,17 @@ def test_overrides_that_cannot_be(word: str, message: str) -> None:
 def test_settings_that_do_not_go_together(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrainConfig(**values)
+
+
+def test_flags_win_whatever_they_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--no-repeat is a setting of that name, --no-shuffle one without its first word."""
+    from rejoinder.cli import application
+
+    words = ["chat", "--no-repeat", "3", "--no-shuffle", "--max-length=7", "repeat"]
+    monkeypatch.setattr(application, "typed", words)
+    assert application.given(Decoding(no_repeat=3, max_length=7)) == {
+        "no_repeat": 3,
+        "max_length": 7,
+    }
+    assert application.given(TrainConfig(shuffle=False)) == {"shuffle": False}
+    assert application.given(None) == {}

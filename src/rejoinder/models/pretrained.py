@@ -49,20 +49,58 @@ def find_base(name: str, sha256: str = "") -> Base:
     Raises CheckpointError if it is not there, or is another one than the checkpoint was made with.
     """
     folder = _folder(name)
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
+    weights = weight_files(folder)
+    if not weights:
         raise CheckpointError(
             f"{folder}: no model.safetensors; rejoinder reads safetensors only. "
             "Convert the base with transformers' save_pretrained first"
         )
-    found = hash_file(weights)
+    found = hash_file(weights[0]) if len(weights) == 1 else _hash_of_several(weights)
     expected = sha256 or (MINILM_SHA256 if name == "minilm" else "")
     if expected and found != expected:
         raise CheckpointError(
-            f"{weights}: sha256 is {found[:12]}…, expected {expected[:12]}…: another base than the "
-            "one this model was trained on; put the right one there, or fetch the model again"
+            f"{weights[0]}: sha256 is {found[:12]}…, expected {expected[:12]}…: another base than "
+            "the one this model was trained on; put the right one there, or fetch the model again"
         )
     return Base(name, folder, found)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors of a base: one file, or the shards that its index names; none if they lack.
+
+    Raises CheckpointError for an index that cannot be read or names what is not there.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file() or not index.is_file():
+        return [whole] if whole.is_file() else []
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"{index}: not an index of weights ({type(error).__name__}: {error}); fetch the base "
+            "again"
+        ) from None
+    files = [folder / name for name in names]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{index}: names {missing[0]}, which is not there ({len(missing)} of {len(files)} "
+            "files are missing); fetch the base again"
+        )
+    return files
+
+
+def read_base(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a base, of however many files."""
+    found: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        found |= load_file(file)
+    return found
+
+
+def _hash_of_several(files: list[Path]) -> str:
+    """One hash for all: that of the hashes in order."""
+    return hashlib.sha256("".join(map(hash_file, files)).encode()).hexdigest()
 
 
 def _folder(name: str) -> Path:
@@ -74,7 +112,7 @@ def _folder(name: str) -> Path:
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.jinja", "model.safetensors"]
+    wanted = ["*.json", "*.jinja", "model.safetensors", "model-*-of-*.safetensors"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # the hub client has a dozen kinds of errors, all with a text
@@ -110,7 +148,7 @@ def _load_bert(base: Base, shape: BertShape) -> Bert:
     def read(folder: Path) -> Bert:
         with torch.device("meta"):
             model = Bert(shape)
-        restore(model, load_file(folder / "model.safetensors"))
+        restore(model, read_base(folder))
         return model
 
     model: Bert = loaded(base, read)

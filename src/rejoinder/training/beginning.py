@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from rejoinder import checkpoint, generators
 from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig
 from rejoinder.errors import ConfigError
 from rejoinder.generator import TextGenerator
+from rejoinder.models.bert import Bert
 from rejoinder.models.build import towers
 from rejoinder.ranker import TextRanker
 from rejoinder.text import TextFormat
@@ -41,6 +43,8 @@ def begin(
         say(f"left behind, no use for a {model.kind}: {', '.join(left)} of {init_model}")
     if init_model:
         _check_inherited(init_model, made, model, style, given)
+    if init_model is None and isinstance(made, TextGenerator):
+        _tell_of_encoder(made, say)
     if made.config.freeze_embeddings:
         freeze_embeddings(made)
     if isinstance(model, ModelConfig) and model.freeze_apart:
@@ -81,7 +85,9 @@ def _check_inherited(
     given: Collection[str],
 ) -> None:
     """Raise ConfigError if a setting that was asked for is not that of the model taken up."""
-    kept = generators.INHERITED if isinstance(model, GeneratorConfig) else checkpoint.INHERITED
+    kept: Collection[str] = checkpoint.INHERITED
+    if isinstance(model, GeneratorConfig):
+        kept = (*generators.INHERITED, *generators.OF_GENERATORS)
     pairs: list[tuple[str, object, object]] = [(name, model, made.config) for name in kept]
     marks = [field.name for field in fields(TextFormat) if field.name not in checkpoint.LENGTHS]
     pairs += [(name, style, made.tokens.style) for name in marks]
@@ -92,6 +98,16 @@ def _check_inherited(
                 f"{getattr(has, name)!r}, which goes with its weights; leave it out, or train "
                 "without --init-model"
             )
+
+
+def _tell_of_encoder(made: TextGenerator, say: Say) -> None:
+    """An encoder has to learn to write, for which adapters are too little."""
+    model: Any = made.module.body.model
+    if made.config.lora and isinstance(model.get_base_model(), Bert):
+        say(
+            f"{made.config.base} is an encoder, which has never written anything: adapters alone "
+            "teach it little; take --lora 0, or begin with --init-model persona-generator"
+        )
 
 
 def freeze_embeddings(made: Model) -> None:
