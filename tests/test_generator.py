@@ -140,3 +140,18 @@ def test_nothing_said_and_nothing_to_score(generator: TextGenerator) -> None:
     assert generator.write([Dialogue(**empty)], GREEDY)[0]
     assert generator.scores(Dialogue((Message("user", ""),)), []).shape == (0,)
     assert generator.write([], GREEDY) == []
+
+
+def test_many_candidates_are_read_in_parts(
+    generator: TextGenerator, dialogues: list[Dialogue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = [[f"i like {thing} ." for thing in ("tea", "dogs", "a lot of films", "x", "", "rain")]]
+    lists += [["yes ."], []]
+    whole = [find(dialogues[:3], lists) for find in (generator.score_many, generator.likelihoods)]
+    several = generator.several(dialogues[0], Decoding(max_length=4), 5)
+    monkeypatch.setattr("rejoinder.generator.BUDGET", 12)
+    parts = [find(dialogues[:3], lists) for find in (generator.score_many, generator.likelihoods)]
+    for one, two in zip(whole, parts, strict=True):
+        for a, b in zip(one, two, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert generator.several(dialogues[0], Decoding(max_length=4), 5) == several

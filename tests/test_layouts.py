@@ -205,11 +205,33 @@ def test_a_template_without_system_messages_has_the_persona_in_the_first(
     assert text.endswith("<|start|>assistant ")
 
 
-def test_a_template_that_takes_no_such_dialogue_is_named(tokenizer: Tokenizer) -> None:
+def test_where_a_user_has_to_begin_an_empty_message_does(tokenizer: Tokenizer) -> None:
     layout = template(tokenizer, NO_SYSTEM)
-    opened = Dialogue((Message("assistant", "hello ."),))
-    with pytest.raises(ConfigError, match=r"refuses a dialogue of assistant \(user first\); take"):
-        layout.context(opened)
+    opened = Dialogue((Message("assistant", "hello ."), Message("user", "yes .")))
+    text = layout.marks.decode(layout.context(opened), skip_special_tokens=False)
+    assert text.startswith("<|start|>user")
+    assert text.index("hello .") < text.index("yes .")
+    short = template(tokenizer, NO_SYSTEM, room=len(layout.context(TALK)) - 1)
+    assert TALK.messages[-1].content in short.marks.decode(short.context(TALK))
+
+
+def test_a_template_that_takes_no_dialogue_is_named(tokenizer: Tokenizer) -> None:
+    refuses = "{% if messages|length > 2 %}{{ raise_exception('too many') }}{% endif %}" + CHATML
+    layout = template(tokenizer, refuses)
+    with pytest.raises(ConfigError, match=r"refuses a dialogue of .*assistant.*\(too many\); take"):
+        layout.context(TALK)
+
+
+def test_a_long_persona_is_not_cut_in_the_middle(tokenizer: Tokenizer) -> None:
+    """What is longer than half of the room loses whole sentences, the last ones first."""
+    about = tuple(f"i like {thing} ." for thing in ("tea", "dogs", "films"))
+    long = Dialogue((Message("user", "hi"),), about)
+    room = len(template(tokenizer).context(long))
+    text = tokenizer.decode(template(tokenizer, room=room).context(long))
+    assert " ".join(about) in text
+    fewer = tokenizer.decode(template(tokenizer, room=room - 1).context(long))
+    assert " ".join(about[:2]) in fewer
+    assert about[2] not in fewer
 
 
 def test_places_kept_free_are_never_written(tokenizer: Tokenizer) -> None:

@@ -106,3 +106,20 @@ def test_a_dictionary_file(tmp_path: Path) -> None:
     file.write_text("i\t12\ntea twelve\n")
     with pytest.raises(DataError, match=r"words\.dict:2: got 'tea twelve'; expected a word, a tab"):
         perplexity.read_dictionary(file)
+
+
+def test_words_that_are_not_read_do_not_count(generator: TextGenerator) -> None:
+    """A reply that is cut pays for the words that are left of it."""
+    long = [Example(ASKED, ("i like tea . " * 30,))]
+    row = generator.layout.reply(long[0].reply)
+    assert len(row) == 20
+    (total, tokens), *_ = generator.surprise([ASKED], [long[0].reply])
+    _, word = perplexity.per_token_and_word(generator, long)
+    assert tokens == 20
+    assert word == pytest.approx(math.exp(total / 19), rel=1e-4)
+
+
+def test_an_empty_dictionary_is_none(tmp_path: Path) -> None:
+    (tmp_path / "no.dict").write_text("__null__\t3\n")
+    with pytest.raises(DataError, match="no word in it"):
+        perplexity.read_dictionary(tmp_path / "no.dict")

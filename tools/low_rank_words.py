@@ -24,6 +24,7 @@ from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.generator import TextGenerator
 from rejoinder.models.build import build_generator
 from rejoinder.models.pretrained import find_base
+from rejoinder.weights import word_names
 
 
 def low_rank(generator: TextGenerator, rank: int, counts: Tensor) -> TextGenerator:
@@ -37,10 +38,10 @@ def low_rank(generator: TextGenerator, rank: int, counts: Tensor) -> TextGenerat
     weight = counts.double().add(1).sqrt()[:, None]
     _, _, right = torch.linalg.svd((change.double() * weight), full_matrices=False)
     kept = right[:rank]  # (r, D), orthonormal rows
-    state = generator.module.state_dict()
+    state, words = generator.module.state_dict(), word_names(module)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
-            if name in state and "word_embeddings" not in name:
+            if name in state and name not in words:
                 tensor.copy_(state[name])
         assert module.shift_in is not None
         assert module.shift_out is not None

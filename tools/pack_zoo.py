@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from rejoinder import checkpoint, generators, saved, zoo
-from rejoinder.errors import RejoinderError
+from rejoinder.errors import DataError, RejoinderError
 from rejoinder.files import write_text
 
 LICENCE = (
@@ -53,6 +53,8 @@ def scores(name: str, results: Path) -> None:
     rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     kind = "generator" if zoo.writes(folder) else "hits"
     rows = [row for row in rows if row["bench"] == kind and row["model"] == name]
+    if not rows:
+        raise DataError(f"{results}: no line of {name}; run bench/ with that model first")
     if kind == "generator":
         _write(folder, _written(name, rows), rows[0])
         return
@@ -89,15 +91,20 @@ SHOWN = {
 def _written(name: str, rows: list[dict[str, Any]]) -> list[str]:
     """A column for each way of writing that was measured."""
     ways = [
-        "greedy" if row["greedy"] else f"{row['beams']} beams" if row["beams"] > 1 else "sampled"
+        ("greedy" if row["greedy"] else f"{row['beams']} beams" if row["beams"] > 1 else "sampled")
+        + ("" if row["persona"] else ", no persona")
         for row in rows
     ]
     lines = ["## Measured", "", f"| {rows[0]['examples']} examples | {' | '.join(ways)} |"]
     lines += ["|---" * (len(rows) + 1) + "|"]
     for key, told in SHOWN.items():
-        lines.append(f"| {told} | {' | '.join(f'{row[key]:.3f}' for row in rows)} |")
+        lines.append(f"| {told} | {' | '.join(_shown(row[key]) for row in rows)} |")
     what = f"`python bench/generator.py {name} {rows[0]['data']}`"
     return [*lines, "", f"With {what}, `--greedy` and `--beams`; 20 re-drawn candidates each.", ""]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _write(folder: Path, lines: list[str], first: dict[str, Any]) -> None:

@@ -221,7 +221,7 @@ class TrainConfig:
     what the contexts of a batch share only once."""
     one_per_dialogue: bool = False
     """Only the last reply of a dialogue, which has all before it as context; with context_coef
-    a generator still learns every message, each one once."""
+    a generator still learns every message that is read, each one once."""
     drop_persona: float = 0.1
     """Share of examples that are read without persona."""
     shuffle_persona: bool = True

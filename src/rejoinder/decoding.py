@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rejoinder.errors import ConfigError
@@ -43,7 +44,9 @@ class Decoding:
             )
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p is {self.top_p}; expected more than 0, at most 1")
-        if not self.temperature > 0:
+        if not 0 < self.temperature < math.inf:
             raise ConfigError(
-                f"temperature is {self.temperature}; expected more than 0 (or take greedy)"
+                f"temperature is {self.temperature}; expected a number above 0 (or take greedy)"
             )
+        if not 0 <= self.seed < 2**48:
+            raise ConfigError(f"seed is {self.seed}; expected 0 up to (not including) 2**48")

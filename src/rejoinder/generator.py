@@ -133,21 +133,19 @@ class TextGenerator:
         contexts = self.layout.contexts(dialogues)
         replies = [self.layout.candidates(texts) for texts in lists]
         found = [torch.empty(len(texts)) for texts in lists]
-        sizes = [
-            len(left) + sum(map(len, right)) for left, right in zip(contexts, replies, strict=True)
-        ]
+        parts = [(i, part) for i, rows in enumerate(replies) for part in _parts(rows)]
+        sizes = [len(contexts[i]) + sum(map(len, replies[i][part])) for i, part in parts]
         done = 0
         for batch in by_length(sizes, BUDGET, self.most):
-            chosen = [i for i in batch if replies[i]]
-            if chosen:
-                scores = self._read(
-                    [contexts[i] for i in chosen], [replies[i] for i in chosen], judge
-                )
-                for i, some in zip(chosen, scores, strict=True):
-                    found[i] = some
+            chosen = [parts[number] for number in batch]
+            scores = self._read(
+                [contexts[i] for i, _ in chosen], [replies[i][part] for i, part in chosen], judge
+            )
+            for (i, part), some in zip(chosen, scores, strict=True):
+                found[i][part] = some
             done += len(batch)
             if progress:
-                progress(done, len(dialogues))
+                progress(done * len(dialogues) // len(parts), len(dialogues))
         return found
 
     def _read(
@@ -189,7 +187,12 @@ class TextGenerator:
         """So many replies to one dialogue, of consecutive seeds; equal ones stay."""
         context = self.layout.context(dialogue)
         seeds = [how.seed + i for i in range(count)]
-        return [self.layout.text(ids) for ids in self._written([context] * count, how, seeds)]
+        longest = len(context) + how.max_length
+        replies: list[str] = []
+        for batch in by_length([longest] * count, BUDGET, self.most):
+            some = self._written([context] * len(batch), how, [seeds[i] for i in batch])
+            replies += map(self.layout.text, some)
+        return replies
 
     def stream(self, dialogue: Dialogue, how: Decoding) -> Iterator[str]:
         """The reply of `write`, piece by piece as it comes; half a character waits for its end."""
@@ -265,3 +268,14 @@ def _follows(module: Generator, states: Tensor, replies: Rows) -> Tensor:
 
 def _likelihood(module: Generator, states: Tensor, replies: Rows) -> Tensor:
     return log_likelihood(module, states, replies).sum(1) / replies.mask[:, 1:].sum(1)
+
+
+def _parts(rows: list[list[int]]) -> list[slice]:
+    """Candidates of one context in parts of at most BUDGET tokens, as all are read together."""
+    found, begin, size = [], 0, 0
+    for i, row in enumerate(rows):
+        if i > begin and size + len(row) > BUDGET:
+            found.append(slice(begin, i))
+            begin, size = i, 0
+        size += len(row)
+    return [*found, slice(begin, len(rows))] if rows else found

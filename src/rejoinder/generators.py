@@ -133,12 +133,11 @@ def load(folder: Path, *, trainable: bool = False) -> TextGenerator:
     made.card, made.training = card_of(folder), dict(read_config(folder).get("training") or {})
     made.template = asdict(template) if template else None
     if not trainable:
-        module.merge_words()
-        made.adapters = {
-            name: tensor
-            for name, tensor in weights.items()
-            if ".lora_" in name or name.startswith("shift_")
-        }
+        kept = [name for name in weights if ".lora_" in name]
+        if not getattr(module, OWN_WORDS, False):  # those are saved, so nothing may be added
+            module.merge_words()
+            kept += [name for name in weights if name.startswith("shift_")]
+        made.adapters = {name: weights[name] for name in kept}
     return made
 
 

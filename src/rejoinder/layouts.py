@@ -145,7 +145,9 @@ class Template(Layout):
         """
         said = [m for m in dialogue.messages if m.role != "system"]
         told = [m.content for m in dialogue.messages if m.role == "system"]
-        messages, persona = said[-self.style.max_history :], [*dialogue.persona, *told]
+        newest = said[-self.style.max_history :]
+        messages = [Message(m.role, self._end(m.content)) for m in newest]
+        persona = [*dialogue.persona, *told]
         room = self.style.max_context
         while len(ids := self._laid_out(persona, messages)) > room:
             if len(messages) > 1:
@@ -162,15 +164,25 @@ class Template(Layout):
 
     def _laid_out(self, persona: Sequence[str], messages: Sequence[Message]) -> list[int]:
         told = [Message("system", " ".join(persona))] if persona else []
-        merged = _alternating([*told, *messages]) or [Message("user", "")]
-        try:
-            return self._filled(merged)
-        except ConfigError:
-            first = merged[0] if merged else None
-            if first is None or first.role != "system":
-                raise
-            rest = [Message("user", first.content), *merged[1:]]
-            return self._filled(_alternating(rest))
+        first = [] if messages and messages[0].role == "user" else [Message("user", "")]
+        merged = [Message("user", told[0].content)] if told else first
+        ways = [  # what templates take, most natural first
+            [*told, *(messages or first)],
+            [*told, *first, *messages],  # a user has to begin
+            [*merged, *messages],  # no system message is known
+        ]
+        for number, way in enumerate(ways):
+            try:
+                return self._filled(_alternating(way))
+            except ConfigError:
+                if number == len(ways) - 1:
+                    raise
+        raise AssertionError("one of the ways was taken or refused")
+
+    def _end(self, text: str) -> str:
+        """A text, or of one that is longer than half of the room, its end."""
+        ids, half = self.pieces.ids([text])[0], self.style.max_context // 2
+        return text if len(ids) <= half else self.text(ids[len(ids) - half :])
 
     def _filled(self, messages: Sequence[Message]) -> list[int]:
         parts = MARK.split(self._text([message.role for message in messages], going_on=True))
@@ -178,8 +190,7 @@ class Template(Layout):
         ids: list[int] = []
         for place, part in enumerate(parts):  # template, number of a text, template ...
             if place % 2:
-                text = said[int(part)]  # of one that is longer than half of the room, its end
-                ids += text[max(0, len(text) - self.style.max_context // 2) :]
+                ids += said[int(part)]
             elif part:
                 ids += self.marks.encode(part, add_special_tokens=False).ids
         return ids

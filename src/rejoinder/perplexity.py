@@ -37,8 +37,15 @@ def per_token_and_word(
     )
     total = sum(cost for cost, _ in costs)
     tokens = sum(count for _, count in costs)
-    spaced = sum(max(1, len(one.reply.split())) for one in examples)
+    spaced = sum(_words(generator, one.reply) for one in examples)
     return _exp(total / tokens), _exp(total / spaced)
+
+
+def _words(generator: TextGenerator, reply: str) -> int:
+    """Words between spaces of what the generator reads of a reply; a long one keeps its start."""
+    row = generator.layout.reply(reply)
+    cut = len(row) <= len(generator.layout.pieces.ids([reply])[0])  # it ends with more than text
+    return max(1, len((generator.layout.text(row) if cut else reply).split()))
 
 
 def of_dictionary(
@@ -177,6 +184,8 @@ def read_dictionary(file: Path) -> Counter[str]:
             )
         if not (word.startswith("__") and word.endswith("__")):
             found[word] = int(count)
+    if not found:
+        raise DataError(f"{file}: no word in it; expected a word, a tab and its count a line")
     return found
 
 

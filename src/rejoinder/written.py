@@ -85,7 +85,7 @@ def evaluate(
     done = _Stages(len(examples), 4, progress)
     likely = evaluation.evaluate(ByLikelihood(generator), examples, done.next())
     token, word = perplexity.per_token_and_word(generator, examples, done.next())
-    known = counts or perplexity.counted(_all_texts(examples))
+    known = perplexity.counted(_all_texts(examples)) if counts is None else counts
     dictionary = perplexity.of_dictionary(generator, examples, known, done.next())
     begun = time.perf_counter()
     replies = generator.write([one.context for one in examples], how, done.next())

@@ -137,3 +137,30 @@ def test_a_ranker_chooses_among_written_and_retrieved(
 def test_none_to_choose_from_is_refused(generator: TextGenerator) -> None:
     with pytest.raises(ConfigError, match="best_of is 0"):
         GenerateAgent(generator, best_of=0)
+
+
+@pytest.mark.parametrize("how", [GREEDY, replace(HOW, beams=2)])
+def test_one_and_the_same_reply_is_no_choice(generator: TextGenerator, how: Decoding) -> None:
+    with pytest.raises(ConfigError, match="one and the same reply"):
+        GenerateAgent(generator, how, best_of=3)
+
+
+def test_only_what_is_new_is_chosen_among(
+    generator: TextGenerator, make: Callable[..., TextRanker]
+) -> None:
+    """A retriever that has nothing new says the old; here the writer has something."""
+    index = Index.build(make(kind="poly"), ["i like tea ."])
+    agent = ChooseAgent(GenerateAgent(generator, HOW), RetrieveAgent(index, index.ranker))
+    asked = replace(ASKED, messages=(Message("assistant", "I like tea."), *ASKED.messages))
+    reply = agent.respond(asked)
+    assert [one.origin for one in reply.considered] == ["written"]
+
+
+def test_a_head_that_has_learned_nothing_has_no_say(generator: TextGenerator) -> None:
+    whole = generator.config
+    generator.config = replace(whole, mc_coef=0.0)
+    reply = GenerateAgent(generator, HOW, best_of=6).respond(ASKED)
+    generator.config = whole
+    texts = [one.text for one in reply.considered]
+    likely = generator.likelihoods([ASKED], [texts])[0].tolist()
+    assert likely == sorted(likely, reverse=True)

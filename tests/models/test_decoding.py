@@ -183,7 +183,7 @@ def test_beams_are_at_least_as_likely_as_greedy(tmp_path: Path) -> None:
         ({"max_length": 0}, "max_length is 0; expected at least 1"),
         ({"min_length": 9, "max_length": 8}, "min_length is 9, more than max_length, 8"),
         ({"top_p": 0.0}, "top_p is 0.0; expected more than 0, at most 1"),
-        ({"temperature": 0.0}, r"temperature is 0.0; expected more than 0 \(or take greedy\)"),
+        ({"temperature": 0.0}, r"temperature is 0.0; expected a number above 0 \(or take greedy\)"),
         ({"top_k": -1}, "top_k is -1; expected 0 or more"),
     ],
 )

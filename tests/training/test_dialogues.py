@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from rejoinder import generators
+from rejoinder import generators, tasks
 from rejoinder.config import GeneratorConfig, TrainConfig
 from rejoinder.data import read
 from rejoinder.errors import ConfigError
@@ -144,3 +145,41 @@ def test_one_of_each_dialogue_and_all_replies_as_candidates(talk: Path, base: Pa
 def test_a_stream_has_no_dialogues() -> None:
     with pytest.raises(ConfigError, match="by_dialogue"):
         TrainConfig(stream=True, by_dialogue=True)
+
+
+def test_what_nothing_learns_does_not_choose_the_best(
+    talk: Path, base: Path, tmp_path: Path
+) -> None:
+    def train(**more: Any) -> None:
+        tasks.train(
+            "generator",
+            talk,
+            dev=talk,
+            out=tmp_path / "run",
+            base=str(base),
+            max_context=40,
+            max_reply=12,
+            max_steps=1,
+            report=False,
+            **more,
+        )
+
+    with pytest.raises(ConfigError, match="with mc_coef 0 nothing learns to choose"):
+        train(mc_coef=0.0)
+    with pytest.raises(ConfigError, match="preset is 'x'; known: transfertransfo"):
+        train(preset="x")
+    train(mc_coef=0.0, metric="perplexity")
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text(
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    )
+    with pytest.raises(ConfigError, match="no message of the data has candidates to show"):
+        tasks.train(
+            "generator",
+            bare,
+            out=tmp_path / "new",
+            base=str(base),
+            hints=2,
+            max_context=40,
+            max_reply=12,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rejoinder.agents.generate import GenerateAgent
-from rejoinder.agents.protocol import SHOWN, newest
+from rejoinder.agents.protocol import SHOWN, newest, said_in
 from rejoinder.agents.retrieve import RetrieveAgent
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Reply, Scored
@@ -44,12 +44,17 @@ class ChooseAgent:
         found = [one.text for one in self.retriever.respond(dialogue).considered[: self.keep]]
         known = {folded(text) for text in written}
         texts = [*written, *(text for text in found if folded(text) not in known)]
+        said = set() if self.writer.repeat else said_in(dialogue)
+        fresh = [i for i, text in enumerate(texts) if folded(text) not in said]
+        kept = fresh or list(range(len(texts)))
+        origins = ["written" if i < len(written) else "retrieved" for i in kept]
+        texts = [texts[i] for i in kept]
         sees, shares = zip(*views(seen, self.persona_weight), strict=True)
         scores = weighted([self.ranker.scores(view, texts) for view in sees], shares)
         chances = scores.softmax(0)
         considered = [
-            Scored(text, float(score), "written" if i < len(written) else "retrieved")
-            for i, (text, score) in enumerate(zip(texts, scores, strict=True))
+            Scored(text, float(score), origin)
+            for text, score, origin in zip(texts, scores, origins, strict=True)
         ]
         considered.sort(key=lambda one: -one.score)
         return Reply(considered[0].text, float(chances.max()), tuple(considered), MEANING)

@@ -43,8 +43,14 @@ class GenerateAgent:
     ) -> None:
         if best_of < 1:
             raise ConfigError(f"best_of is {best_of}; expected at least 1 reply to choose from")
+        how = how or Decoding()
+        if best_of > 1 and (how.greedy or how.beams > 1):
+            raise ConfigError(
+                f"best_of is {best_of}, but greedy and beams write one and the same reply each "
+                "time; leave them out to sample, or best_of"
+            )
         self.generator = generator
-        self.how = how or Decoding()
+        self.how = how
         self.best_of = best_of
         self.chooser = chooser
         self.max_history = max_history
@@ -88,33 +94,43 @@ class GenerateAgent:
         if folded(held) not in said:
             yield held
             return
-        yield self.write(dialogue, seen)[0]
+        yield self.said(seen, self.write(dialogue, seen)).text
 
-    def write(self, dialogue: Dialogue, seen: Dialogue, count: int = 0) -> list[str]:
+    def write(self, dialogue: Dialogue, seen: Dialogue) -> list[str]:
         """Distinct new replies, at least one; `seen` is what the generator reads."""
         how = self._seeded(dialogue)
-        count = count or self.best_of
         said = set() if self.repeat else said_in(dialogue)
-        texts = self._several(seen, how, count)
+        texts = self._several(seen, how, self.best_of)
         fresh = [text for text in texts if folded(text) not in said]
         if not fresh:  # write others: hotter each time, as a model may be very sure of one
-            for heat in (1.0, 1.5, 2.0):
+            for number, heat in enumerate((1.0, 1.5, 2.0), 1):
                 drawn = replace(
-                    how, greedy=False, beams=1, temperature=max(heat, how.temperature), top_p=1.0
+                    how,
+                    greedy=False,
+                    beams=1,
+                    temperature=max(heat, how.temperature),
+                    top_k=0,
+                    top_p=1.0,
+                    seed=how.seed + number * LATER // 4,
                 )
-                drawn = replace(drawn, seed=how.seed + LATER // 2)
                 more = self._several(seen, drawn, TRIES)
                 fresh = [text for text in more if folded(text) not in said]
                 if fresh:
                     break
         return list(dict.fromkeys(fresh or texts))
 
-    def said(self, seen: Dialogue, texts: Sequence[str]) -> Reply:
-        """The best of some replies as what is said, the others as what was considered."""
-        if len(texts) == 1:
-            scores = self.generator.likelihoods([seen], [texts])[0].tolist()
+    def said(self, seen: Dialogue, texts: Sequence[str], plain: Dialogue | None = None) -> Reply:
+        """The best of some replies as what is said, the others as what was considered.
+
+        `plain` is what the chooser reads, where the generator has seen more than was said.
+        """
+        learned = self.generator.config.mc_coef > 0  # else its head says nothing
+        if len(texts) > 1 and self.chooser:
+            scores = self.chooser.scores(plain or seen, texts).tolist()
+        elif len(texts) > 1 and learned:
+            scores = self.generator.scores(seen, texts).tolist()
         else:
-            scores = (self.chooser or self.generator).scores(seen, texts).tolist()
+            scores = self.generator.likelihoods([seen], [texts])[0].tolist()
         ranked = sorted(zip(scores, texts, strict=True), key=lambda one: -one[0])
         considered = tuple(Scored(text, score) for score, text in ranked)
         best = considered[0].text

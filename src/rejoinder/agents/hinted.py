@@ -25,8 +25,9 @@ class HintedAgent:
     def respond(self, dialogue: Dialogue) -> Reply:
         """The reply to say next, with what else was written, and the hints."""
         found = self.retriever.respond(dialogue).considered[: self.hints]
-        seen = hinted(newest(dialogue, self.writer.max_history), [one.text for one in found])
-        reply = self.writer.said(seen, self.writer.write(dialogue, seen))
+        plain = newest(dialogue, self.writer.max_history)
+        seen = hinted(plain, [one.text for one in found])
+        reply = self.writer.said(seen, self.writer.write(dialogue, seen), plain)
         written = (Scored(one.text, one.score, "written") for one in reply.considered)
         hints = (Scored(one.text, one.score, "hint") for one in found)
         return Reply(reply.text, reply.confidence, (*written, *hints), reply.meaning)

@@ -62,7 +62,7 @@ def chat(
     persona_weight
         How much of the choice knows the persona: 1 all, 0 none.
     max_history
-        Newest messages to read; 0 = the whole conversation.
+        Newest messages to read; 0 = as many as the model was made for.
     min_confidence
         Below this probability the fallback text is said instead.
     fallback

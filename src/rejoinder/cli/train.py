@@ -23,7 +23,6 @@ from rejoinder.config import (
     read_settings,
 )
 from rejoinder.errors import ConfigError
-from rejoinder.presets import PRESETS
 from rejoinder.progress import Bar, note
 from rejoinder.text import TextFormat
 
@@ -116,8 +115,7 @@ def _train(
     from rejoinder import tasks
 
     sections = {"model": made_of, "train": TrainConfig, "text": TextFormat}
-    values = {} if preset is None else dict(PRESETS[preset])
-    values |= {} if around.config is None else read_settings(around.config, sections)
+    values = {} if around.config is None else read_settings(around.config, sections)
     # --data takes all words that follow it, these too
     words = [str(path) for path in around.data if OVERRIDE.match(str(path))]
     data = [path for path in around.data if str(path) not in words]
@@ -140,6 +138,7 @@ def _train(
         tensorboard=around.tensorboard,
         wandb=around.wandb,
         report=around.report,
+        preset=preset,
         say=note,
         **values,
     )

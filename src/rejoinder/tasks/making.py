@@ -12,6 +12,7 @@ from typing import Any
 from rejoinder import calibration, checkpoint, zoo
 from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, from_mapping
 from rejoinder.errors import ConfigError
+from rejoinder.presets import PRESETS
 from rejoinder.tasks.machine import fast_precision
 from rejoinder.tasks.measuring import examples_of
 from rejoinder.text import TextFormat
@@ -33,6 +34,7 @@ def train(
     tensorboard: bool = False,
     wandb: bool = False,
     report: bool = True,
+    preset: str | None = None,
     say: Say = lambda _: None,
     **settings: Any,
 ) -> Path:
@@ -43,13 +45,16 @@ def train(
     With `skip_bad` a bad line is told to `say` and left out. `tensorboard` and `wandb` get the
     curves; `report` says whether report.md is written at the end. `settings` are fields of
     ModelConfig (of a generator GeneratorConfig), TrainConfig and TextFormat by name, such as
-    `epochs=3`.
+    `epochs=3`; they win over those of `preset`.
     """
     from rejoinder.training import processes, start
     from rejoinder.training.writers import Curves
 
     wanted: dict[Curves, bool] = {"tensorboard": tensorboard, "wandb": wandb}
-    parts = split_settings({"kind": kind, **settings})
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"preset is {preset!r}; known: {', '.join(PRESETS)}")
+    begun = PRESETS[preset] if preset else {}
+    parts = split_settings({"kind": kind, **begun, **settings})
     files = [data] if isinstance(data, (str, Path)) else data
     group, device = processes.join(device)
     folder = group.told(Path(out) if out else default_out(kind))

@@ -67,7 +67,7 @@ def evaluate(
         chosen = evaluation.without_persona(chosen)
     ready = scorer(model, device, precision)
     writes = isinstance(ready, TextGenerator)
-    if (how or counts) and not writes:
+    if (how or dictionary) and not writes:
         raise ConfigError(
             f"{model} writes nothing, so there is neither a way to write nor a dictionary to set; "
             "leave those options out, or name a generator"

@@ -71,7 +71,7 @@ def make_agent(
     writer = GenerateAgent(
         zoo.load_generator(model, device),
         how,
-        best_of=best_of or (SEVERAL if name == "choose" else 1),
+        best_of=best_of or (SEVERAL if name == "choose" and _draws(how) else 1),
         chooser=second,
         max_history=max_history,
         repeat=repeat,
@@ -118,6 +118,11 @@ def _check(
         )
 
 
+def _draws(how: Decoding | None) -> bool:
+    """Whether writing again gives another reply."""
+    return how is None or not (how.greedy or how.beams > 1)
+
+
 def _check_no_search(candidates: str | Path | None, index: Path | None) -> None:
     if candidates or index:
         raise ConfigError(
@@ -139,8 +144,8 @@ def _index(
     ranker = zoo.load(model, device)
     if ranker.is_cross:
         raise ConfigError(
-            f"{model} is a cross-encoder: too slow to search with; use --model persona-poly "
-            f"--rerank {model}"
+            f"{model} is a cross-encoder: too slow to search with; search with {zoo.DEFAULT} and "
+            f"give it as --rerank {model}"
         )
     if index:
         return Index.load(index, ranker), ranker

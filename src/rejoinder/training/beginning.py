@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rejoinder.generator import TextGenerator
 from rejoinder.models.bert import Bert
 from rejoinder.models.build import towers
 from rejoinder.ranker import TextRanker
+from rejoinder.schema import Example
 from rejoinder.text import TextFormat
 
 Say = Callable[[str], None]
@@ -134,6 +135,17 @@ def check_kind(made: Model, settings: TrainConfig) -> None:
         _check_generator(settings)
     else:
         _check_ranker(made, settings)
+
+
+def check_metric(made: Model, settings: TrainConfig, held: Sequence[Example]) -> None:
+    """Raise ConfigError where the best checkpoint would be chosen by what nothing has learned."""
+    if not held or not isinstance(made, TextGenerator) or made.config.mc_coef:
+        return
+    if settings.metric != "perplexity":
+        raise ConfigError(
+            f"metric is {settings.metric!r}, but with mc_coef 0 nothing learns to choose among "
+            "replies; take --metric perplexity, or train without --dev"
+        )
 
 
 def _check_generator(settings: TrainConfig) -> None:

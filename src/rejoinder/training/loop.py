@@ -194,7 +194,8 @@ def _validate(run: Run, stepper: Stepper) -> Report | None:
     report = _measured(run)
     counts = run.position.step == run.steps or _validation_due(run)  # not if time is up
     if counts:
-        stepper.rate.validated(1 - report.mrr)
+        writes = run.config.metric == "perplexity" and report.perplexity is not None
+        stepper.rate.validated(math.log(report.perplexity or 1) if writes else 1 - report.mrr)
     run.position.validated = run.position.seconds
     _log(run, {"step": run.position.step, "dev": report.as_json()})
     if run.writer:

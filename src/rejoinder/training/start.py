@@ -14,7 +14,7 @@ from rejoinder import __version__, calibration, candidates, checkpoint, evaluati
 from rejoinder.calibration import Calibrated
 from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, to_mapping
 from rejoinder.data import read
-from rejoinder.errors import DataError
+from rejoinder.errors import ConfigError, DataError
 from rejoinder.evaluation import Report
 from rejoinder.generator import TextGenerator
 from rejoinder.models.build import towers
@@ -23,7 +23,7 @@ from rejoinder.schema import Dialogue, Example, examples
 from rejoinder.sharded import shard
 from rejoinder.text import TextFormat
 from rejoinder.training import loop
-from rejoinder.training.beginning import Model, begin, name_of
+from rejoinder.training.beginning import Model, begin, check_metric, name_of
 from rejoinder.training.card import card, store_calibration
 from rejoinder.training.measured import Found, measure_run
 from rejoinder.training.processes import ALONE, Processes
@@ -65,6 +65,7 @@ def train(
     reading = _reader(say if skip_bad else None)
     held = dev_examples(dev, reading(dev), settings) if dev else []
     made = begin(model, settings, style, init_model, given, say).to(device)
+    check_metric(made, settings, held)
     source = _source(data, reading, made.tokens, settings)
     origin = {
         "command": command,
@@ -141,9 +142,14 @@ def _source(
         source = stream(files, read_examples, tokens, settings, pool)
     else:
         found = [example for path in files for example in read_examples(path)]
-        source = listed(
-            found, tokens, settings, pool or (_replies(found) if settings.one_per_dialogue else ())
-        )
+        if settings.one_per_dialogue and not pool:
+            pool = _replies(found)
+        if settings.hints and found and not any(example.candidates for example in found):
+            raise ConfigError(
+                f"hints is {settings.hints}, but no message of the data has candidates to show; "
+                "mine some first: rejoinder mine MODEL DATA --out FILE"
+            )
+        source = listed(found, tokens, settings, pool)
     if not source.count:
         raise DataError(
             f"{', '.join(map(str, files))}: no assistant message in it, so there is nothing to "
@@ -175,11 +181,6 @@ def _versions() -> dict[str, str]:
         "transformers": version("transformers"),
         "python": platform.python_version(),
     }
-
-
-def _name(model: Path) -> str:
-    """What people call a model: its run's name, where the folder is the run's `best`."""
-    return model.parent.name if model.name == "best" else model.name
 
 
 def _calibrate(
