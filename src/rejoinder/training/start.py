@@ -92,8 +92,7 @@ def train(
         )
     if not processes.first:
         return best
-    ranks = held and isinstance(made, TextRanker)  # what a generator is sure of, see `agents`
-    fitted = _calibrate(out, held, settings, device, say) if ranks else None
+    fitted = _calibrate(made, out, held, settings, device, say)
     if report:
         _report(out, held, dev, settings, fitted, init_model, device, say)
     return best
@@ -184,9 +183,16 @@ def _versions() -> dict[str, str]:
 
 
 def _calibrate(
-    out: Path, held: Sequence[Example], settings: TrainConfig, device: str, say: Say
+    made: Model,
+    out: Path,
+    held: Sequence[Example],
+    settings: TrainConfig,
+    device: str,
+    say: Say,
 ) -> Calibrated | None:
-    """Fit the best checkpoint's confidence on the development set and store it."""
+    """Fit a ranker's best checkpoint's confidence on the development set and store it."""
+    if not held or not isinstance(made, TextRanker):  # what a generator is sure of, see `agents`
+        return None
     try:
         found = fit_confidence(out, held, settings, device)
     except DataError as error:
