@@ -37,7 +37,7 @@ def write_folder(
     settings = {"format": FORMAT, **config}
     with whole_folder(folder, FILES) as new:
         save_file(dict(weights), new / "model.safetensors", metadata={"format": "pt"})
-        text = tokenizer.to_str(pretty=True)
+        text = tokenizer.to_str()
         (new / "tokenizer.json").write_text(text, encoding="utf-8")
         (new / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         readme = card or f"# {folder.name}\n"
