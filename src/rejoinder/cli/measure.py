@@ -193,6 +193,6 @@ def zoo(*, json: Json = False) -> None:
         score = "-" if row.hits_at_1 is None else f"{row.hits_at_1:.3f}"
         star = " (default)" if row.name == models.DEFAULT else ""
         print(
-            f"{row.name:16} {row.kind:6} hits@1 {score} on {row.examples} examples, "
+            f"{row.name:17} {row.kind:9} hits@1 {score} on {row.examples} examples, "
             f"{row.megabytes:.1f} MB{star}"
         )
