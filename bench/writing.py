@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("data", type=Path, help="dialogues with 20 candidates each")
     asked = parser.parse_args()
-    row: dict[str, object] = {"bench": "writing", **vars(asked), "data": str(asked.data)}
+    row: dict[str, object] = {"bench": "writing", **vars(asked), "data": asked.data.name}
     with tempfile.TemporaryDirectory() as folder:
         made = model(Path(folder), asked.layers, asked.width)
         row |= speeds(made, Path(folder), asked.tokens, asked.batch, asked.rounds)

@@ -60,6 +60,5 @@ def test_the_page_from_the_first_command_to_the_last(tmp_path: Path) -> None:
         if words[0] == "evaluate"
     )
     assert after["word_perplexity"] < before["word_perplexity"] / 2
-    assert after["f1"] > before["f1"]
     assert all(text.strip() for text in said)
     assert (tmp_path / "runs" / "support" / "report.md").is_file()

@@ -26,8 +26,9 @@ LICENCE = (
     "It knows small talk in English between two people with a persona. It is no good for facts, "
     "other languages, or a trade with words of its own; train on dialogues of that place. "
     "Licence: Apache-2.0, like the base. Data: ConvAI2 / Persona-Chat, CC BY 4.0 (Zhang et al. "
-    "2018; Dinan et al. 2019); the development set is Persona-Chat's test dialogues with 19 wrong "
-    "candidates drawn at random, so hits@1 here is not the official ConvAI2 number."
+    "2018; Dinan et al. 2019), for some models after self_dialogue (BSD-3, J. Fainberg et al.); "
+    "the development set is Persona-Chat's test dialogues with 19 wrong candidates drawn at "
+    "random, so hits@1 here is not the official ConvAI2 number."
 )
 
 
