@@ -280,12 +280,12 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
     assert max(sizes, key=lambda name: sizes[name]) == first
     room = sizes[first] - 1
+    other = make(kind="bi", lora=lora, seed=1)
+    other.tokens = ranker.tokens
     with (
         full_disk(room),
         pytest.raises(RejoinderError, match=r"out: could not be written \(.*large"),
     ):
-        other = make(kind="bi", lora=lora, seed=1)
-        other.tokens = ranker.tokens
         checkpoint.save(other, folder)
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     assert scored(checkpoint.load(folder, trainable=True)).equal(scored(ranker))
