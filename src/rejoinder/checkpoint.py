@@ -29,8 +29,7 @@ from rejoinder.saved import card_of, kind_of, read_config, read_weights, resolve
 from rejoinder.text import TextFormat
 from rejoinder.tokens import Tokens
 from rejoinder.weights import (
-    OWN_WORDS,
-    check_shapes,
+    fill,
     plain_name,
     restore,
     state,
@@ -174,11 +173,7 @@ def initialise(
                 taken[new] = weight
             else:
                 left.append(name)
-    check_shapes(taken, target, folder)
-    with torch.no_grad():
-        for name, weight in taken.items():
-            target[name].copy_(weight)
-    setattr(ranker.module, OWN_WORDS, bool(word_names(ranker.module) & set(taken)))
+    fill(ranker.module, taken, folder)
     own = set(state(ranker.module, only_adapters=old.lora > 0))
     own -= word_names(ranker.module) if old.freeze_embeddings else set()  # those of the base
     return ranker, sorted(own - set(taken)), sorted(set(left))

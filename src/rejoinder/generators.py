@@ -30,7 +30,7 @@ from rejoinder.text import SPEAKERS, TextFormat
 from rejoinder.tokens import read_tokenizer
 from rejoinder.weights import (
     OWN_WORDS,
-    check_shapes,
+    fill,
     plain_name,
     restore,
     state,
@@ -183,11 +183,7 @@ def initialise(
             taken[heir] = weight
         else:
             left.add(tower)
-    check_shapes(taken, target, folder)
-    with torch.no_grad():
-        for name, weight in taken.items():
-            target[name].copy_(weight)
-    setattr(made.module, OWN_WORDS, bool(word_names(made.module) & set(taken)))
+    fill(made.module, taken, folder)
     own = set(state(made.module, only_adapters=old.lora > 0))
     own -= word_names(made.module) if old.freeze_embeddings else set()  # those of the base
     return made, sorted(own - set(taken)), sorted(left)

@@ -61,6 +61,19 @@ def to_save(
     return rounded(weights, dtype)
 
 
+def fill(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Copy some weights, by plain name, into a module that is to be trained further.
+
+    Raises CheckpointError, naming `folder`, for one that it does not have in this shape.
+    """
+    target = {plain_name(name): tensor for name, tensor in module.state_dict().items()}
+    check_shapes(weights, target, folder)
+    with torch.no_grad():
+        for name, weight in weights.items():
+            target[name].copy_(weight)
+    setattr(module, OWN_WORDS, bool(word_names(module) & set(weights)))
+
+
 def word_names(module: nn.Module) -> set[str]:
     """What the word vectors of a model's towers are called."""
     own = [tower.model.get_input_embeddings().weight for tower in towers(module).values()]  # type: ignore[operator]

@@ -65,8 +65,8 @@ class GenerateAgent:
     def stream(self, dialogue: Dialogue, heard: Heard) -> Reply:
         """`respond`, telling `heard` each piece of the reply as it is written.
 
-        Pieces come at once where several replies are written to choose from. A reply that turns out
-        to have been said already is told all the same: what was heard cannot be taken back.
+        It comes in one piece where several are written to choose from. What begins like something
+        that was said already is held back until it differs, as what was heard cannot be taken back.
         """
         if self.best_of > 1 or self.how.beams > 1:
             reply = self.respond(dialogue)
@@ -134,7 +134,9 @@ class GenerateAgent:
         ranked = sorted(zip(scores, texts, strict=True), key=lambda one: -one[0])
         considered = tuple(Scored(text, score) for score, text in ranked)
         best = considered[0].text
-        likely = float(self.generator.likelihoods([seen], [[best]])[0][0])
+        likely = considered[0].score
+        if len(texts) > 1:  # then the scores may be another model's
+            likely = float(self.generator.likelihoods([seen], [[best]])[0][0])
         return Reply(best, min(1.0, math.exp(likely)), considered, MEANING)
 
     def _several(self, seen: Dialogue, how: Decoding, count: int) -> list[str]:

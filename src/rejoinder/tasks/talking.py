@@ -49,10 +49,9 @@ def make_agent(
     writes = zoo.writes(model)
     name: Name = agent or ("generate" if writes else "rerank" if rerank else "retrieve")
     _check(name, model, writes, how is not None or best_of is not None, rerank, retriever)
+    found = None
     if name == "generate":
         _check_no_search(candidates, index)
-    if name == "generate":
-        found = None
     else:
         searches = (retriever or zoo.DEFAULT) if writes else model
         found = _index(searches, candidates, index, device, progress)
