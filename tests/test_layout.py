@@ -29,7 +29,7 @@ MODULES = {
 LADDER = [
     "errors schema significance reliability progress memory batching sharded words rounding",
     "extras files metrics text config confidence diversity drawing weighing",
-    "decoding devices hints presets",
+    "decoding devices hints presets spacing",
     "tokens data models runs",
     "candidates layouts ranker saved suggestion weights",
     "generator",
@@ -54,7 +54,7 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split(
 # What reads text, settings and numbers, or asks and answers, works without torch.
 LIGHT = ["errors", "schema", "words", "metrics", "progress", "memory", "extras", "files", "text"]
 LIGHT += ["config", "confidence", "tokens", "data", "candidates", "chat", "cli", "drawing", "runs"]
-LIGHT += ["layouts", "decoding", "hints", "presets"]
+LIGHT += ["layouts", "decoding", "hints", "presets", "spacing"]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sentence_transformers"}
 HEAVY |= {"matplotlib", "wandb"}
 

@@ -195,13 +195,16 @@ class TextGenerator:
         return replies
 
     def stream(self, dialogue: Dialogue, how: Decoding) -> Iterator[str]:
-        """The reply of `write`, piece by piece as it comes; half a character waits for its end."""
+        """The reply of `write`, piece by piece as it comes.
+
+        Half a character waits for its other half, and half of a word like "i'm" for the rest.
+        """
         ids: list[int] = []
         said = ""
         contexts, how = [self.layout.context(dialogue)], self._within_reach(how)
         for step in self._steps(contexts, how, [how.seed]):
             ids.append(step[0])
-            text = self.layout.text(ids)
+            text = self.layout.settled(self.layout.text(ids))
             if text.startswith(said) and text != said and not text.endswith(UNFINISHED):
                 yield text[len(said) :]
                 said = text

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 
 from rejoinder.errors import ConfigError
 from rejoinder.schema import Dialogue, Message
+from rejoinder.spacing import forgets, joined, settled
 from rejoinder.text import TextFormat, fit
 from rejoinder.tokens import Pieces
 
@@ -45,6 +46,7 @@ class Layout(ABC):
         self.pieces = Pieces(tokenizer)
         self.tokenizer = tokenizer
         self.style = style
+        self.forgets = forgets(tokenizer)
 
     @abstractmethod
     def context(self, dialogue: Dialogue) -> list[int]:
@@ -55,8 +57,13 @@ class Layout(ABC):
         """A reply and its end, together at most `max_reply` tokens; a long one keeps its start."""
 
     def text(self, ids: Sequence[int]) -> str:
-        """What was written."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+        """What was written, words and points joined as people write them."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+        return joined(text) if self.forgets else text
+
+    def settled(self, text: str) -> str:
+        """The start of what was written that no further token changes."""
+        return settled(text) if self.forgets else text
 
     def contexts(self, dialogues: Sequence[Dialogue]) -> list[list[int]]:
         """Rows to read before replies: contexts without the token that opens a reply."""
