@@ -22,6 +22,7 @@ from rejoinder.errors import CheckpointError, ConfigError, RejoinderError
 from rejoinder.ranker import TextRanker
 from rejoinder.saved import read_config, resolve
 from rejoinder.text import TextFormat
+from rejoinder.tokens import Tokens
 from rejoinder.weights import state
 
 Make = Callable[..., TextRanker]
@@ -275,6 +276,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     """Whether it is the weights that do not fit or, where they are small, the tokenizer."""
     ranker, folder = make(kind="bi", lora=lora), tmp_path / "out"
     if first == "tokenizer.json":
+        assert isinstance(ranker.tokens, Tokens)
         ranker.tokens.tokenizer.add_tokens([f"word-{i}" for i in range(200)])
     checkpoint.save(ranker, folder)
     sizes = {file.name: file.stat().st_size for file in folder.iterdir()}

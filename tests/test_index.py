@@ -135,11 +135,13 @@ def test_a_broken_build_goes_on(
     encoded: list[int] = []
     encode = TextRanker.encode_candidates
 
-    def breaks(self: TextRanker, texts: list[str], progress: object = None) -> torch.Tensor:
+    def breaks(
+        self: TextRanker, texts: list[str], progress: object = None, width: int = 0
+    ) -> torch.Tensor:
         if len(encoded) == 2:
             raise KeyboardInterrupt
         encoded.append(len(texts))
-        return encode(self, texts)
+        return encode(self, texts, width=width)
 
     with monkeypatch.context() as broken:
         broken.setattr(TextRanker, "encode_candidates", breaks)
@@ -147,9 +149,11 @@ def test_a_broken_build_goes_on(
             Index.build(ranker, TEXTS, out=tmp_path / "index")
     seen: list[int] = []
 
-    def counts(self: TextRanker, texts: list[str], progress: object = None) -> torch.Tensor:
+    def counts(
+        self: TextRanker, texts: list[str], progress: object = None, width: int = 0
+    ) -> torch.Tensor:
         seen.append(len(texts))
-        return encode(self, texts)
+        return encode(self, texts, width=width)
 
     monkeypatch.setattr(TextRanker, "encode_candidates", counts)
     index = Index.build(ranker, TEXTS, out=tmp_path / "index")

@@ -29,13 +29,13 @@ MODULES = {
 LADDER = [
     "errors schema significance reliability progress memory batching sharded words rounding",
     "extras files metrics text config confidence diversity drawing weighing",
-    "decoding devices hints presets spacing",
-    "tokens data models runs",
+    "decoding devices dictionary hints presets shape spacing",
+    "tokens data models parlai_text runs",
     "candidates layouts ranker saved suggestion weights",
     "generator",
     "checkpoint evaluation calibration index mining perplexity",
     "generators",
-    "baselines zoo written",
+    "baselines legacy zoo written",
     "agents training",
     "tasks chat",
     "talk",
@@ -54,7 +54,8 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split(
 # What reads text, settings and numbers, or asks and answers, works without torch.
 LIGHT = ["errors", "schema", "words", "metrics", "progress", "memory", "extras", "files", "text"]
 LIGHT += ["config", "confidence", "tokens", "data", "candidates", "chat", "cli", "drawing", "runs"]
-LIGHT += ["layouts", "decoding", "hints", "presets", "spacing"]
+LIGHT += ["layouts", "decoding", "hints", "presets", "spacing", "shape", "dictionary"]
+LIGHT += ["parlai_text"]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sentence_transformers"}
 HEAVY |= {"matplotlib", "wandb"}
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def weights(run: Path, name: str) -> None:
     folder = saved.resolve(run)
     writes = zoo.writes(folder)
     training = saved.read_config(folder)["training"]
-    text = saved.card_of(folder).replace(f"# {run.name}", f"# {name}", 1)
+    text = re.sub(r"^# .*", f"# {name}", saved.card_of(folder), count=1)  # not the run's name
     text = text.replace(" FOLDER`", f" {name}`").split("\n## Confidence\n")[0].rstrip("\n") + "\n"
     card, out = f"{text}\n{LICENCE}\n", zoo.HERE / name
     if writes:

@@ -12,23 +12,30 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rejoinder.confidence import Confidence
 from rejoinder.config import ModelConfig, from_mapping, to_mapping
+from rejoinder.dictionary import NAME as DICTIONARY
+from rejoinder.dictionary import Dictionary, load_words
 from rejoinder.errors import CheckpointError, ConfigError
 from rejoinder.files import write_text
 from rejoinder.models.build import add_lora, build, towers
-from rejoinder.models.pretrained import find_base
-from rejoinder.models.rankers import CrossEncoder
+from rejoinder.models.encoder import Encoder
+from rejoinder.models.pretrained import Native, find_base
+from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
+from rejoinder.models.transformer import Transformer
+from rejoinder.parlai_text import ParlaiTokens
 from rejoinder.ranker import TextRanker
 from rejoinder.saved import card_of, kind_of, read_config, read_weights, resolve, write_folder
+from rejoinder.shape import NATIVE, Shape
 from rejoinder.text import TextFormat
-from rejoinder.tokens import Tokens
+from rejoinder.tokens import Rows, Tokens
 from rejoinder.weights import (
+    assign,
     fill,
     plain_name,
     restore,
@@ -46,8 +53,20 @@ def fresh(config: ModelConfig, style: TextFormat, *, trainable: bool = False) ->
     if trainable and config.lora:
         add_lora(module, config.lora, config.lora_alpha)
     tokens = Tokens.from_file(base.folder / "tokenizer.json", style, _pad_id(base.folder))
-    _check_positions(module, style)
+    check_positions(module, style)
     return TextRanker(module, tokens, config, name=f"untuned {config.kind} on {config.base}")
+
+
+def fresh_native(config: ModelConfig, shape: Shape, tokens: Rows) -> TextRanker:
+    """A ranker on an encoder of our own, not trained yet."""
+    if config.lora:
+        raise ConfigError(
+            f"lora is {config.lora}, but the base is native: its weights are the model's own and "
+            "all learned; take lora 0"
+        )
+    module = build(config, Native(shape))
+    check_positions(module, tokens.style)
+    return TextRanker(module, tokens, config, name=f"untuned {config.kind} on {NATIVE}")
 
 
 def save(
@@ -63,18 +82,20 @@ def save(
 
     Of several processes only one should `write`; the others put weights in pieces together.
     """
-    lora, frozen = ranker.config.lora, ranker.config.freeze_embeddings
+    native = native_of(ranker.module)
+    lora, frozen = ranker.config.lora, ranker.config.freeze_embeddings and native is None
     weights = to_save(ranker.module, ranker.adapters, folder, lora=lora, frozen=frozen, dtype=dtype)
     if not write:
         return
     config = {
         "model": to_mapping(ranker.config),
+        **({"shape": to_mapping(native.shape)} if native else {}),
         "text": asdict(ranker.tokens.style),
         "pad": ranker.tokens.pad,
         "confidence": asdict(ranker.confidence) if ranker.confidence else None,
         "training": dict(training or {}),
     }
-    write_folder(folder, config, weights, ranker.tokens.tokenizer, card)
+    write_folder(folder, config, weights, ranker.tokens.files(), card)
 
 
 def store_confidence(folder: Path, confidence: Confidence) -> None:
@@ -90,36 +111,24 @@ def load(folder: Path, *, trainable: bool = False) -> TextRanker:
     Raises CheckpointError naming the file and what does not fit.
     """
     folder = resolve(folder)
-    config, style, confidence, pad = _settings(folder)
+    told = _settings(folder)
+    config = told.model
     weights = read_weights(folder / "model.safetensors")
-    module = build(config, find_base(config.base, config.base_sha256))
-    if config.lora and trainable:
-        add_lora(module, config.lora, config.lora_alpha)
-    factor = config.lora_alpha / max(1, config.lora)
-    restore(
-        module,
-        weights,
-        folder,
-        lora=config.lora,
-        factor=factor,
-        trainable=trainable,
-        frozen=config.freeze_embeddings,
-    )
+    module = _filled(told, weights, folder, trainable=trainable)
     try:
-        _check_positions(module, style)
+        check_positions(module, told.text)
     except ConfigError as error:
         raise CheckpointError(
             f"{folder / 'config.json'}: {error}; save or fetch the model again"
         ) from None
-    tokens = Tokens.from_file(folder / "tokenizer.json", style, pad)
     ranker = TextRanker(
         module,
-        tokens,
+        _tokens(folder, told),
         config,
         name=folder.name,
-        fingerprint=fingerprint(weights, config, style),
+        fingerprint=fingerprint(weights, config, told.text, told.shape),
         card=card_of(folder),
-        confidence=confidence,
+        confidence=told.confidence,
     )
     ranker.training = dict(read_config(folder).get("training") or {})
     if not trainable:
@@ -127,12 +136,47 @@ def load(folder: Path, *, trainable: bool = False) -> TextRanker:
     return ranker
 
 
+def _filled(
+    told: Settings, weights: Mapping[str, Tensor], folder: Path, *, trainable: bool
+) -> BiEncoder | PolyEncoder | CrossEncoder:
+    """The module with a checkpoint's weights; a native one takes them as they are, uncopied."""
+    config = told.model
+    if told.shape:
+        with torch.device("meta"):
+            module = build(config, Native(told.shape))
+        assign(module, weights, folder)
+        return module
+    module = build(config, find_base(config.base, config.base_sha256))
+    if config.lora and trainable:
+        add_lora(module, config.lora, config.lora_alpha)
+    restore(
+        module,
+        weights,
+        folder,
+        lora=config.lora,
+        factor=config.lora_alpha / max(1, config.lora),
+        trainable=trainable,
+        frozen=config.freeze_embeddings,
+    )
+    return module
+
+
+def _tokens(folder: Path, told: Settings) -> Rows:
+    """What makes rows: the tokenizer of the folder, or ParlAI's dictionary."""
+    if (folder / DICTIONARY).is_file():
+        return ParlaiTokens(Dictionary(load_words(folder)), told.text)
+    return Tokens.from_file(folder / "tokenizer.json", told.text, told.pad)
+
+
 # What goes with the weights of a checkpoint that training starts from, and what only with those of
 # the same kind, where nothing else is asked for.
 INHERITED = (
     *("base", "base_sha256", "towers", "share_embeddings", "normalise", "lora", "lora_alpha"),
 )
-OF_A_KIND = ("poly", "codes", "attention", "heads", "head")
+OF_A_KIND = (
+    *("poly", "codes", "attention", "heads", "code_attention", "code_heads", "head", "mlp"),
+)
+OF_NATIVE = ("scale", "learn_scale", "dropout", "attention_dropout", "activation_dropout")
 LENGTHS = ("max_context", "max_reply", "max_history", "keep")  # of the text format: may be changed
 
 
@@ -140,23 +184,32 @@ def initialise(
     folder: Path,
     config: ModelConfig,
     given: Collection[str] = (),
-    style: TextFormat | None = None,
+    lengths: TextFormat | None = None,
 ) -> tuple[TextRanker, list[str], list[str]]:
     """A trainable ranker of `config`'s kind with the weights of a checkpoint of any kind.
 
     Base, adapters, towers and text format are the checkpoint's; so are the pooling and, for the
     same kind, its shape, but for settings in `given`. How much text is read (LENGTHS) is that of
-    `style` where `given` names it. A cross-encoder takes the context tower.
+    `lengths` where `given` names it. A cross-encoder takes the context tower.
     Returns the ranker, the names of weights that the checkpoint does not have, and of those that it
     has but the ranker has no place for.
     """
     folder = resolve(folder)
-    old, saved, _, _ = _settings(folder)
-    asked = {name: getattr(style, name) for name in LENGTHS if style and name in given}
-    same = (*INHERITED, "pooling", *(OF_A_KIND if old.kind == config.kind else ()))
+    told = _settings(folder)
+    old, saved = told.model, told.text
+    asked = {name: getattr(lengths, name) for name in LENGTHS if lengths and name in given}
+    same = [*INHERITED, "pooling", *(OF_A_KIND if old.kind == config.kind else ())]
+    same += OF_NATIVE if told.shape else ()
     taken_up = {name: getattr(old, name) for name in same if name in INHERITED or name not in given}
     taken_up["towers"] = _towers(old, config, given)
-    ranker = fresh(replace(config, **taken_up), replace(saved, **asked), trainable=True)
+    if told.shape and config.kind == "cross" and "head" not in given:
+        taken_up["head"] = "linear"  # the only one that such models ever had
+    wanted, style = replace(config, **taken_up), replace(saved, **asked)
+    if told.shape:
+        tokens = _tokens(folder, told._replace(text=style))
+        ranker = fresh_native(wanted, told.shape, tokens)
+    else:
+        ranker = fresh(wanted, style, trainable=True)
     target = {plain_name(name): tensor for name, tensor in ranker.module.state_dict().items()}
     taken = {}
     left = []
@@ -175,7 +228,8 @@ def initialise(
                 left.append(name)
     fill(ranker.module, taken, folder)
     own = set(state(ranker.module, only_adapters=old.lora > 0))
-    own -= word_names(ranker.module) if old.freeze_embeddings else set()  # those of the base
+    kept = old.freeze_embeddings and not told.shape
+    own -= word_names(ranker.module) if kept else set()  # those of the base
     return ranker, sorted(own - set(taken)), sorted(set(left))
 
 
@@ -203,11 +257,20 @@ def _heirs(tower: str, old: ModelConfig, config: ModelConfig) -> list[str]:
 
 def config_of(folder: Path) -> ModelConfig:
     """What the ranker of a folder is made of. Raises CheckpointError if it is none."""
-    return _settings(resolve(folder))[0]
+    return _settings(resolve(folder)).model
 
 
-def _settings(folder: Path) -> tuple[ModelConfig, TextFormat, Confidence | None, int]:
-    """What config.json says of the ranker, its text format, its confidence, its padding."""
+class Settings(NamedTuple):
+    """What config.json says of a ranker; `shape` of a native one."""
+
+    model: ModelConfig
+    text: TextFormat
+    confidence: Confidence | None
+    pad: int
+    shape: Shape | None
+
+
+def _settings(folder: Path) -> Settings:
     settings = read_config(folder)
     where = str(folder / "config.json")
     if kind_of(folder) == "generator":
@@ -223,7 +286,8 @@ def _settings(folder: Path) -> tuple[ModelConfig, TextFormat, Confidence | None,
         if sure:
             top, margin, z = map(float, sure["weights"])
             confidence = Confidence(float(sure["bias"]), (top, margin, z))
-        return config, style, confidence, int(settings.get("pad", 0))
+        shape = from_mapping(Shape, settings["shape"], where) if config.base == NATIVE else None
+        return Settings(config, style, confidence, int(settings.get("pad", 0)), shape)
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         what = str(error).removeprefix(f"{where}: ")
         what += " is missing" if isinstance(error, KeyError) else ""
@@ -239,11 +303,22 @@ ONLY_LEARNING = (
 )
 
 
-def fingerprint(weights: Mapping[str, Tensor], config: ModelConfig, style: TextFormat) -> str:
+# Settings that came later: at their usual value they leave older fingerprints as they were.
+LATER = {"code_attention": "basic", "code_heads": 4, "mlp": False}
+
+
+def fingerprint(
+    weights: Mapping[str, Tensor],
+    config: ModelConfig,
+    style: TextFormat,
+    shape: Shape | None = None,
+) -> str:
     """A hash of all that scores depend on; an index of another one is stale."""
     digest = hashlib.sha256()
-    shape = {name: x for name, x in to_mapping(config).items() if name not in ONLY_LEARNING}
-    digest.update(json.dumps([shape, asdict(style)], sort_keys=True).encode())
+    made = {name: x for name, x in to_mapping(config).items() if name not in ONLY_LEARNING}
+    made = {name: x for name, x in made.items() if (name, x) not in LATER.items()}
+    parts = [made, asdict(style), *([asdict(shape)] if shape else [])]
+    digest.update(json.dumps(parts, sort_keys=True).encode())
     for name in sorted(weights):
         digest.update(name.encode())
         flat = weights[name].reshape(-1)  # a lone number has no axis to be viewed as bytes
@@ -259,9 +334,19 @@ def _pad_id(folder: Path) -> int:
     return int(value) if isinstance(value, int) else 0
 
 
-def _check_positions(module: nn.Module, style: TextFormat) -> None:
+def native_of(module: nn.Module) -> Transformer | None:
+    """The first tower's model, if it is our native transformer."""
     tower = next(iter(towers(module).values()))
-    limit = getattr(tower.model.config, "max_position_embeddings", None)
+    return tower.native if isinstance(tower, Encoder) else None
+
+
+def check_positions(module: nn.Module, style: TextFormat) -> None:
+    """Raise ConfigError where a format asks for longer rows than a ranker's towers can read."""
+    tower, native = next(iter(towers(module).values())), native_of(module)
+    if native is not None:
+        limit: Any = native.shape.n_positions
+    else:
+        limit = getattr(tower.model.config, "max_position_embeddings", None)
     if not isinstance(limit, int):
         return
     for name, layer in tower.named_modules():

@@ -75,6 +75,12 @@ class ModelConfig:
     """How a candidate attends over them."""
     heads: int = 4
     """Of multihead attention."""
+    code_attention: Literal["basic", "sqrt", "multihead"] = "basic"
+    """How the learned codes look at the context's states."""
+    code_heads: int = 4
+    """Of multihead attention of the codes."""
+    mlp: bool = False
+    """Of a bi-encoder: two linear layers behind a candidate's vector (ParlAI's share_encoders)."""
     head: Literal["both", "linear", "prefix"] = "both"
     """Of a cross-encoder: linear (the paper's), both: the sides apart too, prefix: context once."""
     lora: int = 32
@@ -95,9 +101,10 @@ class ModelConfig:
     """Of a cross-encoder with separate towers, keep the one that reads the sides apart."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_finite(self)
-        for name, least in (("codes", 1), ("heads", 1), ("lora", 0), ("lora_alpha", 1)):
+        check_choices(self)
+        check_finite(self)
+        least_of = {"codes": 1, "heads": 1, "code_heads": 1, "lora": 0, "lora_alpha": 1}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
         if self.scale < 0:
@@ -139,8 +146,8 @@ class GeneratorConfig:
     """Weight of the loss of the context's tokens, each one alike; 0 = they are only read."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_finite(self)
+        check_choices(self)
+        check_finite(self)
         least_of = {"lora": 0, "lora_alpha": 1, "words_rank": 0}
         least_of |= {"lm_coef": 0, "mc_coef": 0, "context_coef": 0}
         for name, least in least_of.items():
@@ -259,8 +266,8 @@ class TrainConfig:
     """Of everything random."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_finite(self)
+        check_choices(self)
+        check_finite(self)
         for name, low in {
             **dict.fromkeys(NOT_BELOW_ZERO, 0),
             **dict.fromkeys(AT_LEAST_ONE, 1),
@@ -309,7 +316,8 @@ class TrainConfig:
             raise ConfigError("precision fp16 does not go with parallel fsdp; take bf16")
 
 
-def _check_finite(config: Any) -> None:
+def check_finite(config: Any) -> None:
+    """Raise ConfigError for a number that is none."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if isinstance(value, float) and not math.isfinite(value):
@@ -324,7 +332,8 @@ def _check_rates(config: Any, names: Sequence[str]) -> None:
             )
 
 
-def _check_choices(config: Any) -> None:
+def check_choices(config: Any) -> None:
+    """Raise ConfigError for a word that its field does not know."""
     for name, hint in get_type_hints(type(config)).items():
         if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
             known = ", ".join(map(str, get_args(hint)))

@@ -97,7 +97,9 @@ def save(
         "template": generator.template,
         "training": dict(training or {}),
     }
-    write_folder(folder, settings, weights, generator.layout.tokenizer, card)
+    write_folder(
+        folder, settings, weights, {"tokenizer.json": generator.layout.tokenizer.to_str()}, card
+    )
 
 
 def load(folder: Path, *, trainable: bool = False) -> TextGenerator:

@@ -154,7 +154,8 @@ class Index:
             return
         halved = self.vectors.dtype == torch.bfloat16
         encoder = self.ranker.halved() if halved else self.ranker
-        vectors = encoder.encode_candidates(new).to(self.vectors)
+        width = encoder.width_of([*self.texts, *new])  # as wide as if all were encoded now
+        vectors = encoder.encode_candidates(new, width=width).to(self.vectors)
         self.vectors = torch.cat([self.vectors, vectors])
         self.texts += new
         self._known.update(new)
@@ -222,13 +223,14 @@ class _Parts:
 
     def encode(self, progress: Progress | None) -> Iterable[Tensor]:
         """Vectors of all candidates, part by part."""
+        width = self.encoder.width_of(self.texts)
         for start in range(0, len(self.texts), PART):
             texts = self.texts[start : start + PART]
             file = self.folder / f"{start}.safetensors" if self.folder else None
             vectors = _kept(file, len(texts), self.encoder.device)
             if vectors is None:
                 vectors = self.encoder.encode_candidates(
-                    texts, _shifted(progress, start, len(self.texts))
+                    texts, _shifted(progress, start, len(self.texts)), width
                 ).to(self.dtype)
                 if file:
                     _keep(vectors, file)

@@ -35,4 +35,72 @@ TRANSFERTRANSFO: dict[str, Any] = {
     "max_reply": 64,
 }
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {"transfertransfo": TRANSFERTRANSFO}
+# ParlAI's rankers as its projects/polyencoder trains them on ConvAI2 (Humeau et al. 2020).
+# The shape of the encoder comes with --init-model. 362 tokens are 360 between a start and an end.
+_PARLAI: dict[str, Any] = {
+    "lora": 0,
+    "normalise": False,
+    "scale": 1.0,
+    "learn_scale": False,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "activation_dropout": 0.0,
+    "optimizer": "adamax",
+    "lr": 5e-5,
+    "betas": (0.9, 0.999),
+    "eps": 1e-8,
+    "weight_decay": 0.0,
+    "clip": 0.1,
+    "schedule": "plateau",
+    "patience": 0,
+    "decay": 0.4,
+    "warmup": 100,
+    "drop_persona": 0.0,
+    "shuffle_persona": False,
+    "eval_epochs": 0.5,
+    "eval_limit": 8000,
+    "metric": "hits@1",
+    "max_history": 20,
+    "max_context": 362,
+    "max_reply": 72,
+    "keep": "newest",
+}
+PARLAI_BI: dict[str, Any] = {
+    **_PARLAI,
+    "towers": "separate",
+    "pooling": "mean",
+    "candidates": "batch",
+    "batch_size": 512,
+    "epochs": 10.0,
+}
+PARLAI_POLY: dict[str, Any] = {
+    **PARLAI_BI,
+    "poly": "codes",
+    "codes": 64,
+    "attention": "basic",
+    "batch_size": 256,
+    "epochs": 8.0,
+}
+PARLAI_CROSS: dict[str, Any] = {
+    **_PARLAI,
+    "head": "linear",
+    "pooling": "first",
+    "candidates": "inline",
+    "batch_size": 16,
+    "warmup": 1000,
+    "eval_limit": 2500,
+    "epochs": 12.0,
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "transfertransfo": TRANSFERTRANSFO,
+    "parlai-bi": PARLAI_BI,
+    "parlai-poly": PARLAI_POLY,
+    "parlai-cross": PARLAI_CROSS,
+}
+KIND_OF = {
+    "transfertransfo": "generator",
+    "parlai-bi": "bi",
+    "parlai-poly": "poly",
+    "parlai-cross": "cross",
+}

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rejoinder.batching import by_length, pad
 from rejoinder.confidence import Confidence, Crowd
@@ -27,7 +28,7 @@ from rejoinder.devices import move
 from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, Encoded, PolyEncoder
 from rejoinder.schema import Dialogue, Ranking
-from rejoinder.tokens import Tokens
+from rejoinder.tokens import Rows
 
 Precision = Literal["fp32", "bf16", "fp16"]
 BUDGET = 4096  # tokens of one forward pass, padding included
@@ -44,7 +45,7 @@ class TextRanker:
     def __init__(
         self,
         module: BiEncoder | PolyEncoder | CrossEncoder,
-        tokens: Tokens,
+        tokens: Rows,
         config: ModelConfig,
         *,
         name: str = "",
@@ -157,14 +158,18 @@ class TextRanker:
     ) -> list[Tensor]:
         texts = list(dict.fromkeys(text for texts in lists for text in texts))
         number = {text: i for i, text in enumerate(texts)}
-        vectors = self.encode_candidates(texts)
+        alone = self.module.reads_padding  # then a list is padded to its own longest
+        vectors = self.encode_candidates([] if alone else texts)
         found: list[Tensor] = [torch.empty(0)] * len(dialogues)
         rows = self.tokens.contexts(dialogues)
         done = 0
-        for batch in by_length([len(row) for row in rows], BUDGET, self.most):
+        for batch in by_length([len(row) for row in rows], BUDGET, self.most, equal=alone):
             context = self._encode_rows([rows[i] for i in batch], "context")
             for place, i in enumerate(batch):
-                wanted = vectors[[number[text] for text in lists[i]]]
+                if alone:
+                    wanted = self.encode_candidates(lists[i])
+                else:
+                    wanted = vectors[[number[text] for text in lists[i]]]
                 found[i] = self.score(Encoded(*(x[place : place + 1] for x in context)), wanted)[0]
             done += len(batch)
             if progress:
@@ -173,10 +178,20 @@ class TextRanker:
 
     def encode_contexts(self, dialogues: Sequence[Dialogue]) -> Encoded:
         """Vectors of a few contexts: (B, M, D) and their mask (B, M)."""
-        return self._encode_rows(self.tokens.contexts(dialogues), "context")
+        rows = self.tokens.contexts(dialogues)
+        if not self.module.reads_padding:
+            return self._encode_rows(rows, "context")
+        each = [self._encode_rows([row], "context") for row in rows]
+        vectors = pad_sequence([one.vectors[0] for one in each], batch_first=True)
+        return Encoded(vectors, pad_sequence([one.mask[0] for one in each], batch_first=True))
 
-    def encode_candidates(self, replies: Sequence[str], progress: Progress | None = None) -> Tensor:
-        """One fp32 vector per reply, in the order given: -> (N, D) on the ranker's device."""
+    def encode_candidates(
+        self, replies: Sequence[str], progress: Progress | None = None, width: int = 0
+    ) -> Tensor:
+        """One fp32 vector per reply, in the order given: -> (N, D) on the ranker's device.
+
+        Where a ranker reads padding, all are padded to the longest of them, or to `width`.
+        """
         if isinstance(self.module, CrossEncoder):
             raise ConfigError(
                 "a cross-encoder reads candidate and context together, so a candidate has no "
@@ -185,12 +200,21 @@ class TextRanker:
         rows = self.tokens.candidates(replies)
         vectors = torch.empty(len(rows), self.module.candidate_encoder.width, device=self.device)
         done = 0
-        for batch in by_length([len(row) for row in rows], BUDGET, self.most):
-            vectors[batch] = self._encode_rows([rows[i] for i in batch], "candidates").vectors
+        lengths = [len(row) for row in rows]
+        width = max([width, *lengths]) if self.module.reads_padding else 0
+        for batch in by_length([max(width, n) for n in lengths], BUDGET, self.most):
+            some = [rows[i] for i in batch]
+            vectors[batch] = self._encode_rows(some, "candidates", width).vectors
             done += len(batch)
             if progress:
                 progress(done, len(rows))
         return vectors
+
+    def width_of(self, replies: Sequence[str]) -> int:
+        """The tokens of the longest one, where a ranker reads padding; else 0, as nobody asks."""
+        if not self.module.reads_padding:
+            return 0
+        return max(map(len, self.tokens.candidates(replies)), default=0)
 
     @torch.inference_mode()
     def score(self, context: Encoded, vectors: Tensor) -> Tensor:
@@ -199,8 +223,8 @@ class TextRanker:
         return self.module.score(context, Encoded(vectors, everywhere)).float().cpu()
 
     @torch.inference_mode()
-    def _encode_rows(self, rows: list[list[int]], side: str) -> Encoded:
-        ids, mask = (x.to(self.device) for x in pad(rows, self.tokens.pad))
+    def _encode_rows(self, rows: list[list[int]], side: str, width: int = 0) -> Encoded:
+        ids, mask = (x.to(self.device) for x in pad(rows, self.tokens.pad, width))
         with self._cast():
             encode = getattr(self.module, f"encode_{side}")
             encoded: Encoded = encode(ids, mask)
@@ -214,6 +238,9 @@ class TextRanker:
         progress: Progress | None,
     ) -> list[Tensor]:
         assert isinstance(self.module, CrossEncoder)
+        if self.module.reads_padding and len(dialogues) > 1:  # every request by itself
+            each = zip(dialogues, lists, strict=True)
+            return [self._score_pairs([one], [texts], None)[0] for one, texts in each]
         left = self.tokens.contexts(dialogues)
         right = [self.tokens.candidates(texts) for texts in lists]
         pairs = [(i, j) for i, rows in enumerate(right) for j in range(len(rows))]
@@ -229,7 +256,8 @@ class TextRanker:
             chosen = [pairs[b] for b in batch]
             place = {i: row for row, i in enumerate(dict.fromkeys(i for i, _ in chosen))}
             context = Encoded(*self._padded([left[i] for i in place]))
-            candidates = Encoded(*self._padded([right[i][j] for i, j in chosen]))
+            width = max(longest) if self.module.reads_padding else 0
+            candidates = Encoded(*self._padded([right[i][j] for i, j in chosen], width))
             owner = torch.tensor([place[i] for i, _ in chosen], device=self.device)
             with self._cast():
                 scores = self.module.score_pairs(context, candidates, owner).float().cpu()
@@ -240,8 +268,8 @@ class TextRanker:
                 progress(done, len(pairs))
         return found
 
-    def _padded(self, rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-        ids, mask = pad(rows, self.tokens.pad)
+    def _padded(self, rows: list[list[int]], width: int = 0) -> tuple[Tensor, Tensor]:
+        ids, mask = pad(rows, self.tokens.pad, width)
         return ids.to(self.device), mask.to(self.device)
 
     def _cast(self) -> AbstractContextManager[object]:

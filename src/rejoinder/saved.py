@@ -2,7 +2,7 @@
 
 config.json        what the model is, its text format, how it was trained
 model.safetensors  its weights
-tokenizer.json     the tokenizer
+tokenizer.json     the tokenizer; of models from ParlAI its dictionary, dictionary.json
 README.md          the card: data, command, scores
 """
 
@@ -15,14 +15,13 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from rejoinder.errors import CheckpointError
 from rejoinder.files import whole_folder
 from rejoinder.rounding import unrounded
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "README.md")
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "dictionary.json", "README.md")
 FORMAT = 1  # of config.json; raised when an old folder can no longer be read as it is
 
 
@@ -30,15 +29,15 @@ def write_folder(
     folder: Path,
     config: Mapping[str, Any],
     weights: Mapping[str, Tensor],
-    tokenizer: Tokenizer,
+    texts: Mapping[str, str],
     card: str = "",
 ) -> None:
-    """Write the folder whole or not at all."""
+    """Write the folder whole or not at all; `texts` are further files, those of the tokenizer."""
     settings = {"format": FORMAT, **config}
     with whole_folder(folder, FILES) as new:
         save_file(dict(weights), new / "model.safetensors", metadata={"format": "pt"})
-        text = tokenizer.to_str()
-        (new / "tokenizer.json").write_text(text, encoding="utf-8")
+        for name, text in texts.items():
+            (new / name).write_text(text, encoding="utf-8")
         (new / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         readme = card or f"# {folder.name}\n"
         (new / "README.md").write_text(readme, encoding="utf-8", errors="replace")

@@ -7,8 +7,9 @@ knows it as a word (SentencePiece's unigram models do).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tokenizers import Tokenizer
 
@@ -17,6 +18,22 @@ from rejoinder.schema import Dialogue
 from rejoinder.text import TextFormat, candidate_piece, fit, persona_pieces, turn_pieces
 
 MOST_SEEN = 200_000  # pieces kept, of about 200 bytes each
+
+
+class Rows(Protocol):
+    """What turns contexts and candidates into rows of token ids, padded with `pad`."""
+
+    style: TextFormat
+    pad: int
+
+    def contexts(self, dialogues: Sequence[Dialogue]) -> list[list[int]]:
+        """Rows of at most `max_context` ids, one per dialogue."""
+
+    def candidates(self, replies: Sequence[str]) -> list[list[int]]:
+        """Rows of at most `max_reply` ids, one per reply."""
+
+    def files(self) -> Mapping[str, str]:
+        """What a model's folder has of it: name of a file -> text."""
 
 
 class Pieces:
@@ -61,6 +78,10 @@ class Tokens:
     def from_file(cls, path: Path, style: TextFormat, pad: int = 0) -> Tokens:
         """With the tokenizer of a `tokenizer.json`."""
         return cls(read_tokenizer(path), style, pad)
+
+    def files(self) -> Mapping[str, str]:
+        """What a model's folder has of it: name of a file -> text."""
+        return {"tokenizer.json": self.tokenizer.to_str()}
 
     def contexts(self, dialogues: Sequence[Dialogue]) -> list[list[int]]:
         """Rows of at most `max_context` ids, one per dialogue."""

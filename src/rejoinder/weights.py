@@ -152,6 +152,35 @@ def restore(
                 ) from None
 
 
+def assign(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Give a module, made on the device `meta`, saved weights without copying them, in fp32.
+
+    Raises CheckpointError, naming `folder`, for what is missing, unknown or of another shape.
+    """
+    check_shapes(weights, module.state_dict(), folder)
+    missing = sorted(set(each_once(module)) - set(weights))
+    if missing:
+        raise CheckpointError(
+            f"{folder / 'model.safetensors'}: {len(missing)} weights are missing, e.g. "
+            f"{missing[0]}; the file does not belong to this config.json"
+        )
+    hold(module, weights)
+
+
+def hold(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put tensors into a module in the place of its own, in fp32; what has two names stays one."""
+    first = {id(place): name for name, place in each_once(module).items()}
+    put: dict[int, Tensor] = {}
+    for name, place in module.state_dict(keep_vars=True).items():
+        learned = isinstance(place, nn.Parameter)
+        if id(place) not in put:
+            found = weights[first[id(place)]]
+            found = found.float() if found.is_floating_point() else found
+            put[id(place)] = nn.Parameter(found, place.requires_grad) if learned else found
+        holder, _, last = name.rpartition(".")
+        setattr(module.get_submodule(holder), last, put[id(place)])
+
+
 def check_shapes(weights: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Path) -> None:
     """Raise CheckpointError for a weight that the target lacks or has in another shape."""
     for name, tensor in weights.items():

@@ -12,7 +12,7 @@ import torch
 from rejoinder.config import TrainConfig
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, Message
-from rejoinder.tokens import Tokens
+from rejoinder.tokens import Rows
 from rejoinder.training import batches
 from rejoinder.training.batches import Batch
 from rejoinder.training.source import Listed, listed
@@ -21,7 +21,7 @@ Make = Callable[..., TextRanker]
 
 
 @pytest.fixture(scope="module")
-def tokens(make: Make) -> Tokens:
+def tokens(make: Make) -> Rows:
     return make().tokens
 
 
@@ -34,7 +34,7 @@ def asked(
     return Example(context, replies, tuple(candidates))
 
 
-def of(tokens: Tokens, examples: Sequence[Example], **settings: Any) -> Listed:
+def of(tokens: Rows, examples: Sequence[Example], **settings: Any) -> Listed:
     return listed(examples, tokens, TrainConfig(**{"batch_size": 4, **settings}))
 
 
@@ -67,7 +67,7 @@ TWENTY = [
 
 @pytest.mark.parametrize("make_batch", [shared_batch, listed_batch])
 def test_a_batch_is_decided_by_seed_and_step(
-    tokens: Tokens, make_batch: Callable[[Listed, Sequence[int], int], Batch]
+    tokens: Rows, make_batch: Callable[[Listed, Sequence[int], int], Batch]
 ) -> None:
     def flat(seed: int, step: int) -> list[list[int]]:
         examples = [asked(i, f"tea {i}", about="tea rain snow dogs") for i in range(12)]
@@ -80,7 +80,7 @@ def test_a_batch_is_decided_by_seed_and_step(
     assert flat(0, 7) != flat(1, 7)
 
 
-def test_every_reply_is_a_candidate_for_every_row(tokens: Tokens) -> None:
+def test_every_reply_is_a_candidate_for_every_row(tokens: Rows) -> None:
     data = of(tokens, TWENTY)
     batch = shared_batch(data, [3, 0, 2], 0)
     assert texts_of(data, batch, data.pool) == ["cats", "tea", "dogs"]
@@ -89,7 +89,7 @@ def test_every_reply_is_a_candidate_for_every_row(tokens: Tokens) -> None:
     assert contexts_of(batch) == tokens.contexts([TWENTY[i].context for i in (3, 0, 2)])
 
 
-def test_identical_replies_are_one_column(tokens: Tokens) -> None:
+def test_identical_replies_are_one_column(tokens: Rows) -> None:
     data = of(tokens, TWENTY)
     batch = shared_batch(data, [0, 1, 6, 12], 0)  # tea, coffee, tea, tea
     assert texts_of(data, batch, data.pool) == ["tea", "coffee"]
@@ -97,20 +97,20 @@ def test_identical_replies_are_one_column(tokens: Tokens) -> None:
     assert batch.real.all()
 
 
-def test_other_right_replies_are_hidden_from_their_row_only(tokens: Tokens) -> None:
+def test_other_right_replies_are_hidden_from_their_row_only(tokens: Rows) -> None:
     examples = [asked(0, ["tea", "coffee"]), asked(1, "coffee"), asked(2, "rain")]
     batch = shared_batch(of(tokens, examples), [0, 1, 2], 0)
     assert batch.real.tolist() == [[True, False, True], [True, True, True], [True, True, True]]
 
 
-def test_a_reply_in_other_case_or_spacing_is_the_same_reply(tokens: Tokens) -> None:
+def test_a_reply_in_other_case_or_spacing_is_the_same_reply(tokens: Rows) -> None:
     examples = [asked(0, "tea"), asked(1, "Tea "), asked(2, "rain")]
     batch = shared_batch(of(tokens, examples), [0, 1, 2], 0)
     assert batch.real.tolist() == [[True, False, True], [False, True, True], [True, True, True]]
     assert batch.gold.tolist() == [0, 1, 2]
 
 
-def test_drawn_candidates_come_on_top_of_the_batchs_own(tokens: Tokens) -> None:
+def test_drawn_candidates_come_on_top_of_the_batchs_own(tokens: Rows) -> None:
     data = of(tokens, TWENTY, negatives=3)
     drawn = Counter[str]()
     for step in range(40):
@@ -123,7 +123,7 @@ def test_drawn_candidates_come_on_top_of_the_batchs_own(tokens: Tokens) -> None:
     assert set(drawn) == {"dogs", "cats", "rain", "snow"}
 
 
-def test_drawn_candidates_that_are_right_are_hidden(tokens: Tokens) -> None:
+def test_drawn_candidates_that_are_right_are_hidden(tokens: Rows) -> None:
     examples = [asked(0, ["tea", "rain"]), asked(1, "rain"), asked(2, "snow")]
     data = of(tokens, examples, negatives=3)
     batch = shared_batch(data, [0], 0)
@@ -132,7 +132,7 @@ def test_drawn_candidates_that_are_right_are_hidden(tokens: Tokens) -> None:
     assert batch.real.tolist() == [[text != "rain" for text in texts]]
 
 
-def test_inline_rows_count_their_own_candidates_only(tokens: Tokens) -> None:
+def test_inline_rows_count_their_own_candidates_only(tokens: Rows) -> None:
     examples = [
         asked(0, "tea", ["rain", "tea", "snow"]),
         asked(1, "dogs", ["cats"]),  # the right reply is not among them
@@ -158,7 +158,7 @@ def rows_of(data: Listed, batch: Batch, known: Sequence[str]) -> list[list[str]]
 
 @pytest.mark.parametrize("negatives", [0, 1, 3])
 def test_listed_rows_begin_with_the_right_reply_then_drawn_ones(
-    tokens: Tokens, negatives: int
+    tokens: Rows, negatives: int
 ) -> None:
     data = of(tokens, TWENTY, negatives=negatives)
     for step in range(20):
@@ -171,7 +171,7 @@ def test_listed_rows_begin_with_the_right_reply_then_drawn_ones(
             assert len(row) == len(set(row)) == 1 + (negatives or 3)
 
 
-def test_drawn_negatives_never_equal_a_right_reply(tokens: Tokens) -> None:
+def test_drawn_negatives_never_equal_a_right_reply(tokens: Rows) -> None:
     examples = [asked(0, ["tea", "rain"]), asked(1, "Rain "), asked(2, "TEA"), asked(3, "snow")]
     data = of(tokens, examples, negatives=3)
     for step in range(20):
@@ -179,7 +179,7 @@ def test_drawn_negatives_never_equal_a_right_reply(tokens: Tokens) -> None:
         assert row == ["TEA", "snow"] or row == ["tea", "snow"]
 
 
-def test_shorter_lists_are_filled_up_with_what_does_not_count(tokens: Tokens) -> None:
+def test_shorter_lists_are_filled_up_with_what_does_not_count(tokens: Rows) -> None:
     examples = [asked(0, "tea", ["rain", "tea", "snow", "Tea"]), asked(1, "dogs", ["cats"])]
     data = of(tokens, examples, candidates="inline")
     batch = listed_batch(data, [0, 1], 0)
@@ -188,7 +188,7 @@ def test_shorter_lists_are_filled_up_with_what_does_not_count(tokens: Tokens) ->
     assert rows_of(data, batch, known) == [["tea", "rain", "snow"], ["dogs", "cats"]]
 
 
-def test_negatives_limit_the_inline_list(tokens: Tokens) -> None:
+def test_negatives_limit_the_inline_list(tokens: Rows) -> None:
     wrong = ["rain", "snow", "dogs", "cats"]
     data = of(tokens, [asked(0, "tea", wrong)], candidates="inline", negatives=2)
     drawn = Counter[str]()
@@ -200,7 +200,7 @@ def test_negatives_limit_the_inline_list(tokens: Tokens) -> None:
     assert set(drawn) == set(wrong)
 
 
-def test_the_only_reply_there_is_stands_alone(tokens: Tokens) -> None:
+def test_the_only_reply_there_is_stands_alone(tokens: Rows) -> None:
     batch = listed_batch(of(tokens, [asked(0, "tea")]), [0], 0)
     assert batch.real.tolist() == [[True]]
 
@@ -211,7 +211,7 @@ WITHOUT = [asked(i, "tea") for i in range(4)]
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (1.0, 160, 160), (0.5, 60, 100)])
 def test_drop_persona_is_the_share_read_without(
-    tokens: Tokens, share: float, least: int, most: int
+    tokens: Rows, share: float, least: int, most: int
 ) -> None:
     data = of(tokens, WITH_PERSONA, drop_persona=share)
     bare = tokens.contexts([one.context for one in WITHOUT])
@@ -222,7 +222,7 @@ def test_drop_persona_is_the_share_read_without(
     assert least <= dropped <= most
 
 
-def test_shuffle_persona_moves_sentences_and_nothing_else(tokens: Tokens) -> None:
+def test_shuffle_persona_moves_sentences_and_nothing_else(tokens: Rows) -> None:
     plain = tokens.contexts([WITH_PERSONA[0].context])[0]
     fixed = of(tokens, WITH_PERSONA, drop_persona=0, shuffle_persona=False)
     assert contexts_of(shared_batch(fixed, [0], 0)) == [plain]
@@ -267,7 +267,7 @@ def counted(data: Listed, batch: Batch) -> list[list[str]]:
         ),
     ],
 )
-def test_lists_beside_the_replies(tokens: Tokens, mode: str, expected: list[list[str]]) -> None:
+def test_lists_beside_the_replies(tokens: Rows, mode: str, expected: list[list[str]]) -> None:
     examples = [asked(0, "tea", ["rain", "cats"]), asked(1, "dogs", ["snow"]), asked(2, "books")]
     data = of(tokens, examples, candidates=mode)
     batch = shared_batch(data, [0, 1, 2], 0)
@@ -276,7 +276,7 @@ def test_lists_beside_the_replies(tokens: Tokens, mode: str, expected: list[list
 
 
 @pytest.mark.parametrize("negatives", [0, 2])
-def test_a_fixed_set_and_the_right_reply(tokens: Tokens, negatives: int) -> None:
+def test_a_fixed_set_and_the_right_reply(tokens: Rows, negatives: int) -> None:
     examples = [asked(0, "tea"), asked(1, "rain"), asked(2, ["books", "snow"])]
     config = TrainConfig(candidates="fixed", fixed_candidates="x", negatives=negatives)
     fixed = ["rain", "snow", "chess", "music", "bikes"]
@@ -299,7 +299,7 @@ def test_a_fixed_set_and_the_right_reply(tokens: Tokens, negatives: int) -> None
 
 @pytest.mark.parametrize("mode", ["batch", "inline", "batch-all", "batch-hard"])
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_shares_of_processes_make_the_batch(tokens: Tokens, mode: str, count: int) -> None:
+def test_shares_of_processes_make_the_batch(tokens: Rows, mode: str, count: int) -> None:
     examples = [
         asked(i, text, ["rain", f"no {text}"], about="tea rain")
         for i, text in enumerate(["tea", "dogs", "books", "cats"])
@@ -318,7 +318,7 @@ def test_shares_of_processes_make_the_batch(tokens: Tokens, mode: str, count: in
         assert part.real.equal(whole.real[own])
 
 
-def test_shares_of_a_cross_encoders_batch(tokens: Tokens) -> None:
+def test_shares_of_a_cross_encoders_batch(tokens: Rows) -> None:
     data = of(tokens, TWENTY, negatives=2)
     chosen = TWENTY[:5]
     whole = batches.listed_batch(data, chosen, 3)

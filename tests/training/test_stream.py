@@ -15,13 +15,13 @@ from rejoinder.data import read, write_jsonl
 from rejoinder.errors import DataError
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example, Message, examples
-from rejoinder.tokens import Tokens
+from rejoinder.tokens import Rows
 from rejoinder.training.source import batches_per_epoch
 from rejoinder.training.stream import POOL, Stream, buffered, stream
 
 
 @pytest.fixture(scope="module")
-def tokens(make: Callable[..., TextRanker]) -> Tokens:
+def tokens(make: Callable[..., TextRanker]) -> Rows:
     return make().tokens
 
 
@@ -51,12 +51,12 @@ def reading(path: Path) -> Iterator[Example]:
     return examples(read(path))
 
 
-def of(tokens: Tokens, shards: list[Path], **settings: Any) -> Stream:
+def of(tokens: Rows, shards: list[Path], **settings: Any) -> Stream:
     config = TrainConfig(**{"batch_size": 8, "stream": True, "buffer": 10, **settings})
     return stream(shards, reading, tokens, config)
 
 
-def test_an_epoch_has_every_example_once(tokens: Tokens, shards: list[Path]) -> None:
+def test_an_epoch_has_every_example_once(tokens: Rows, shards: list[Path]) -> None:
     data = of(tokens, shards)
     assert data.count == 66
     assert batches_per_epoch(data) == 9
@@ -68,7 +68,7 @@ def test_an_epoch_has_every_example_once(tokens: Tokens, shards: list[Path]) -> 
     assert [len(batch) for batch in first] == [8] * 8 + [2]
 
 
-def test_any_batch_is_the_same_whatever_was_read_before(tokens: Tokens, shards: list[Path]) -> None:
+def test_any_batch_is_the_same_whatever_was_read_before(tokens: Rows, shards: list[Path]) -> None:
     """What a resumed run asks for."""
     data = of(tokens, shards)
     every = [data.batch(number) for number in range(20)]
@@ -79,18 +79,18 @@ def test_any_batch_is_the_same_whatever_was_read_before(tokens: Tokens, shards: 
     assert of(tokens, shards, seed=1).batch(0) != every[0]
 
 
-def test_as_in_the_files(tokens: Tokens, shards: list[Path]) -> None:
+def test_as_in_the_files(tokens: Rows, shards: list[Path]) -> None:
     data = of(tokens, shards, shuffle=False)
     found = [example for number in range(9) for example in data.batch(number)]
     assert found == [example for file in shards for example in reading(file)]
 
 
-def test_replies_to_draw_from(tokens: Tokens, shards: list[Path]) -> None:
+def test_replies_to_draw_from(tokens: Rows, shards: list[Path]) -> None:
     pool = of(tokens, shards).pool
     assert sorted(pool) == sorted({e.reply for file in shards for e in reading(file)})
 
 
-def test_a_sample_of_very_many_replies(tokens: Tokens) -> None:
+def test_a_sample_of_very_many_replies(tokens: Rows) -> None:
     def many(_: Path) -> Iterator[Example]:
         return (Example(Dialogue(), (str(i),)) for i in range(3 * POOL))
 
@@ -118,7 +118,7 @@ def test_a_buffer_holds_no_more_than_it_may(size: int) -> None:
     assert (given == sorted(given)) == (size == 1)
 
 
-def test_files_that_changed_meanwhile(tokens: Tokens, shards: list[Path], tmp_path: Path) -> None:
+def test_files_that_changed_meanwhile(tokens: Rows, shards: list[Path], tmp_path: Path) -> None:
     file = tmp_path / "talk.jsonl"
     write_jsonl(read(shards[0]), file)
     data = of(tokens, [file])

@@ -68,6 +68,7 @@ def train(
     /,
     *overrides: str,
     around: Annotated[Around, Parameter(name="*")],
+    preset: Literal["parlai-bi", "parlai-poly", "parlai-cross"] | None = None,
     model: Annotated[ModelConfig | None, Parameter(name="*")] = None,
     settings: Annotated[TrainConfig | None, Parameter(name="*")] = None,
     style: Annotated[TextFormat | None, Parameter(name="*")] = None,
@@ -78,8 +79,10 @@ def train(
     ----------
     overrides
         Settings as words, such as train.lr=3e-5 model.dropout=0.1; they win over --config.
+    preset
+        Settings to begin with: those that ParlAI's rankers were tuned with. --config wins.
     """
-    _train(kind, ModelConfig, overrides, around, (model, settings, style))
+    _train(kind, ModelConfig, overrides, around, (model, settings, style), preset)
 
 
 @train_app.command

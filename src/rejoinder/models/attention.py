@@ -19,7 +19,7 @@ from rejoinder.errors import ConfigError
 def attend(query: Tensor, keys: Tensor, mask: Tensor, scale: float | Tensor = 1.0) -> Tensor:
     """Dot-product attention, keys are the values: (B, Q, D), (B, K, D), (B, K) -> (B, Q, D)."""
     logits = scale * (query @ keys.transpose(1, 2))  # (B, Q, K)
-    weights = logits.masked_fill(~mask[:, None], float("-inf")).softmax(-1)
+    weights = logits.masked_fill(~mask[:, None], torch.finfo(logits.dtype).min).softmax(-1)
     return weights.to(keys.dtype) @ keys
 
 
@@ -33,7 +33,8 @@ def late_score(dots: Tensor, mask: Tensor, scale: float | Tensor) -> Tensor:
         return dots[:, 0]
     if len(dots) == 1 and bool(mask.all()):  # a search: without padding it takes half the time
         return ((scale * dots).softmax(1) * dots).sum(1)
-    logits = (scale * dots).masked_fill(~mask[:, :, None], float("-inf"))
+    logits = scale * dots
+    logits = logits.masked_fill(~mask[:, :, None], torch.finfo(logits.dtype).min)
     return (logits.softmax(1) * dots.masked_fill(~mask[:, :, None], 0.0)).sum(1)
 
 
@@ -57,9 +58,11 @@ class MultiheadAttention(nn.Module):
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """(B, Q, D), (B, K, D), (B, K) bool -> (B, Q, D), in the type of the weights.
 
-        Kept vectors may be bf16 while the weights are fp32, or the other way round.
+        Where nothing is real, all is seen alike. Kept vectors may be bf16 while the weights are
+        fp32, or the other way round.
         """
         query, keys = query.to(self.q_lin.weight), keys.to(self.q_lin.weight)
+        mask = mask | ~mask.any(1, keepdim=True)
         q, k, v = (self._split(f(x)) for f, x in self._projected(query, keys))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
         joined: Tensor = self.out_lin(out.transpose(1, 2).flatten(2))

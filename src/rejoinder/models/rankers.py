@@ -78,6 +78,7 @@ class TwoTowers(nn.Module):
         super().__init__()
         self.context_encoder = context_encoder
         self.candidate_encoder = candidate_encoder  # the same object where towers are shared
+        self.mlp: nn.Module | None = None
         self.pooling: Pooling = pooling
         self.normalise = normalise
         self.scale = Scale(scale, learn_scale and normalise)
@@ -85,20 +86,56 @@ class TwoTowers(nn.Module):
     def encode_candidates(self, ids: Tensor, mask: Tensor) -> Encoded:
         """(N, L) ids and mask -> vectors (N, D)"""
         states = self.candidate_encoder(ids, mask)
-        vectors = pool(states, mask, self.pooling)  # (N, D)
+        vectors = self.candidate_encoder.pooled(states, mask, self.pooling)  # (N, D)
+        if self.mlp is not None:
+            vectors = self.mlp(vectors)
         return Encoded(self._length_one(vectors), mask)
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether the width to which rows are padded changes their vectors."""
+        return self.candidate_encoder.reads_padding(self.pooling)
 
     def _length_one(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self.normalise else vectors
 
 
 class BiEncoder(TwoTowers):
-    """One vector for the context, one for the candidate; the score is their product."""
+    """One vector for the context, one for the candidate; the score is their product.
+
+    `mlp` puts two linear layers behind a candidate's vector, which tell it from a context where one
+    encoder reads both, as in ParlAI.
+    """
+
+    def __init__(
+        self,
+        context_encoder: Encoder,
+        candidate_encoder: Encoder,
+        *,
+        pooling: Pooling = "mean",
+        normalise: bool = True,
+        scale: float = 20.0,
+        learn_scale: bool = True,
+        mlp: bool = False,
+    ) -> None:
+        super().__init__(
+            context_encoder,
+            candidate_encoder,
+            pooling=pooling,
+            normalise=normalise,
+            scale=scale,
+            learn_scale=learn_scale,
+        )
+        width = candidate_encoder.width
+        if mlp:
+            layers = (nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+            self.mlp = nn.Sequential(*layers)
 
     def encode_context(self, ids: Tensor, mask: Tensor) -> Encoded:
         """(B, T) ids and mask -> vectors (B, 1, D)"""
         states = self.context_encoder(ids, mask)
-        vectors = self._length_one(pool(states, mask, self.pooling))[:, None]
+        pooled = self.context_encoder.pooled(states, mask, self.pooling)
+        vectors = self._length_one(pooled)[:, None]
         return Encoded(vectors, all_real(vectors))
 
     def score(self, context: Encoded, candidates: Encoded) -> Tensor:
@@ -115,7 +152,8 @@ class PolyEncoder(TwoTowers):
 
     kind: `codes`, M learned queries over the context's states; `n_first`, its first M states;
     `all`, every state. attention: `basic` without scale as in the paper (a learned one with
-    normalised vectors, where products are at most 1), `sqrt`, or `multihead`.
+    normalised vectors, where products are at most 1), `sqrt`, or `multihead`. code_attention: how
+    the learned codes look at the states, likewise.
     """
 
     def __init__(
@@ -127,6 +165,8 @@ class PolyEncoder(TwoTowers):
         codes: int = 64,
         attention: Attention = "basic",
         heads: int = 4,
+        code_attention: Attention = "basic",
+        code_heads: int = 4,
         pooling: Pooling = "mean",
         normalise: bool = True,
         scale: float = 20.0,
@@ -152,6 +192,9 @@ class PolyEncoder(TwoTowers):
         if kind == "codes":
             self.codes = nn.Parameter(torch.randn(codes, width) * width**-0.5)
         self.multihead = MultiheadAttention(width, heads) if attention == "multihead" else None
+        self.code_attention = code_attention
+        own = kind == "codes" and code_attention == "multihead"
+        self.code_multihead = MultiheadAttention(width, code_heads) if own else None
         start = SHARPNESS if normalise and attention == "basic" else 1.0
         self.sharpness = Scale(start, learn_scale and normalise and attention == "basic")
 
@@ -160,7 +203,12 @@ class PolyEncoder(TwoTowers):
         states = self.context_encoder(ids, mask)
         if self.codes is not None:
             queries = self.codes.to(states.dtype).expand(len(ids), -1, -1)
-            vectors = attend(queries, states, mask)
+            if self.code_multihead is not None:
+                vectors = self.code_multihead(queries, states, mask)
+            else:
+                width = self.context_encoder.width
+                scale = sqrt_scale(width) if self.code_attention == "sqrt" else 1.0
+                vectors = attend(queries, states, mask, scale)
             return Encoded(self._length_one(vectors), all_real(vectors))
         if self.kind == "n_first":
             states, mask = states[:, : self.n_codes], mask[:, : self.n_codes]
@@ -238,6 +286,11 @@ class CrossEncoder(nn.Module):
         repeated = Encoded(*(x.repeat(rows, 1) for x in candidates))
         return self.score_pairs(context, repeated, owner).view(rows, columns)
 
+    @property
+    def reads_padding(self) -> bool:
+        """Whether the width to which rows are padded changes their scores."""
+        return self.encoder.reads_padding(self.pooling)
+
     def tokens(self, left: Tokens, right: Tokens, count: int) -> Tokens:
         """How many tokens are read for a context of `left` with `count` candidates of `right`."""
         if self.head == "prefix":
@@ -249,9 +302,10 @@ class CrossEncoder(nn.Module):
         """(B, T) and (P, L) token ids, owner (P,) = row of each candidate's context -> (P,)"""
         if self.head == "prefix":
             return self._behind_their_context(context, candidates, owner)
-        ids, mask, second = join(Encoded(*(x[owner] for x in context)), candidates)
-        states = self.encoder(ids, mask)
-        pooled = pool(states, mask, self.pooling)
+        pairs = Encoded(*(x[owner] for x in context))
+        ids, mask, second = join(pairs, candidates, padded=self.reads_padding)
+        states = self.encoder(ids, mask, second=second)
+        pooled = self.encoder.pooled(states, mask, self.pooling)
         if self.head == "linear":
             return self.linear(pooled)[:, 0]
         left, right = pool(states, mask & ~second, "mean"), pool(states, mask & second, "mean")
@@ -294,16 +348,19 @@ def dots(context: Encoded, candidates: Encoded) -> Tensor:
     return context.vectors @ (vectors.mT if vectors.dim() == 3 else vectors.T)
 
 
-def join(context: Encoded, candidates: Encoded) -> tuple[Tensor, Tensor, Tensor]:
+def join(
+    context: Encoded, candidates: Encoded, *, padded: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
     """Put each candidate right behind its context's last real token.
 
     (P, T), (P, L) -> ids (P, W), mask (P, W), second (P, W) True on the candidate; W is the longest
-    pair. The gap that padding leaves in the middle is closed, so padding changes nothing.
+    pair, or with `padded` T + L. The gap that padding leaves in the middle is closed, so padding
+    changes nothing.
     """
     ids = torch.cat([context.vectors, candidates.vectors], 1)
     mask = torch.cat([context.mask, candidates.mask], 1)
     second = torch.cat([torch.zeros_like(context.mask), candidates.mask], 1)
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
-    width = int(mask.sum(1).max())
+    width = mask.shape[1] if padded else int(mask.sum(1).max())
     take = order[:, :width]
     return ids.gather(1, take), mask.gather(1, take), second.gather(1, take)

@@ -8,6 +8,7 @@ from rejoinder.tasks.answering import (
     search,
 )
 from rejoinder.tasks.choosing import suggest_candidates
+from rejoinder.tasks.importing import import_model
 from rejoinder.tasks.machine import fast_precision
 from rejoinder.tasks.making import calibrate, split_settings, train
 from rejoinder.tasks.measuring import (
@@ -30,6 +31,7 @@ __all__ = [
     "evaluate",
     "evaluate_corpus",
     "fast_precision",
+    "import_model",
     "lines_of",
     "list_runs",
     "make_agent",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from rejoinder import calibration, checkpoint, zoo
 from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, from_mapping
 from rejoinder.errors import ConfigError
-from rejoinder.presets import PRESETS
+from rejoinder.presets import KIND_OF, PRESETS
 from rejoinder.tasks.machine import fast_precision
 from rejoinder.tasks.measuring import examples_of
 from rejoinder.text import TextFormat
@@ -51,9 +51,7 @@ def train(
     from rejoinder.training.writers import Curves
 
     wanted: dict[Curves, bool] = {"tensorboard": tensorboard, "wandb": wandb}
-    if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"preset is {preset!r}; known: {', '.join(PRESETS)}")
-    begun = PRESETS[preset] if preset else {}
+    begun = _preset(preset, kind)
     parts = split_settings({"kind": kind, **begun, **settings})
     files = [data] if isinstance(data, (str, Path)) else data
     group, device = processes.join(device)
@@ -67,7 +65,7 @@ def train(
         settings=parts[1],
         style=parts[2],
         init_model=zoo.find(init_model) if init_model else None,
-        given=settings.keys(),
+        given={*settings, *(() if kind == "generator" else _shape_of(begun))},
         skip_bad=skip_bad,
         device=device,
         command=command or f"rejoinder.train({kind!r}, ...)",
@@ -77,6 +75,25 @@ def train(
         processes=group,
     )
     return folder
+
+
+def _preset(name: str | None, kind: str) -> Mapping[str, Any]:
+    """The settings of a recipe. Raises ConfigError for one of another kind of model."""
+    if name is None:
+        return {}
+    if name not in PRESETS:
+        raise ConfigError(f"preset is {name!r}; known: {', '.join(PRESETS)}")
+    if KIND_OF[name] != kind:
+        fitting = ", ".join(one for one in PRESETS if KIND_OF[one] == kind)
+        raise ConfigError(
+            f"preset {name} trains a {KIND_OF[name]}, but this is train {kind}; take {fitting}"
+        )
+    return PRESETS[name]
+
+
+def _shape_of(begun: Mapping[str, Any]) -> set[str]:
+    """What a recipe for rankers says even where --init-model has it otherwise."""
+    return begun.keys() - set(checkpoint.INHERITED)
 
 
 def _silent(_: str) -> None:

@@ -1,0 +1,1 @@
+"""Files of older programs: pickles read as data, torch.save files mapped, archives unpacked."""

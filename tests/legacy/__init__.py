@@ -1,0 +1,1 @@
+"""Tests of rejoinder.legacy, one file per module."""
