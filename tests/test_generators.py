@@ -21,7 +21,7 @@ from rejoinder.data import write_jsonl
 from rejoinder.decoding import Decoding
 from rejoinder.errors import CheckpointError, ConfigError
 from rejoinder.generator import TextGenerator
-from rejoinder.presets import PRESETS
+from rejoinder.presets import KIND_OF, PRESETS
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Example
 from rejoinder.text import TextFormat
@@ -356,6 +356,14 @@ def test_a_folder_of_the_other_sort_says_so(base: Path, tmp_path: Path) -> None:
 
 
 def test_presets_are_settings() -> None:
-    for values in PRESETS.values():
-        model, settings, style = tasks.split_settings({"kind": "generator", **values})
-        assert (model.kind, settings.lr, style.max_history) == ("generator", 6.25e-5, 5)
+    expected = {
+        "generator": (6.25e-5, 5),
+        "bi": (5e-5, 20),
+        "poly": (5e-5, 20),
+        "cross": (5e-5, 20),
+    }
+    assert PRESETS.keys() == KIND_OF.keys()
+    for name, values in PRESETS.items():
+        model, settings, style = tasks.split_settings({"kind": KIND_OF[name], **values})
+        assert model.kind == KIND_OF[name]
+        assert (settings.lr, style.max_history) == expected[model.kind]

@@ -43,9 +43,13 @@ def per_token_and_word(
 
 def _words(generator: TextGenerator, reply: str) -> int:
     """Words between spaces of what the generator reads of a reply; a long one keeps its start."""
-    row = generator.layout.reply(reply)
-    cut = len(row) <= len(generator.layout.pieces.ids([reply])[0])  # it ends with more than text
-    return max(1, len((generator.layout.text(row) if cut else reply).split()))
+    words, ids = reply.split(), generator.layout.pieces.ids
+    row, whole = generator.layout.reply(reply), ids([reply])[0]
+    read = next((i for i, (a, b) in enumerate(zip(row, whole, strict=False)) if a != b), len(whole))
+    if read < len(whole):
+        begun = (n for n in range(1, len(words)) if len(ids([" ".join(words[:n])])[0]) >= read)
+        return next(begun, len(words))
+    return max(1, len(words))
 
 
 def of_dictionary(
