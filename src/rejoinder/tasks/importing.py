@@ -33,7 +33,7 @@ def import_model(
         if files is None:
             raise _nothing_in(source)
         imported = import_ranker(files)
-        told = _facts(imported)
+        told = {"from": str(source), **_facts(imported)}
         checkpoint.save(imported.ranker, out, card=_card(imported, out.name))
     again = checkpoint.load(out)  # what nobody can load is no import
     if check is not None:
@@ -82,7 +82,6 @@ def _facts(imported: Imported) -> dict[str, Any]:
     counted = {id(one): one.numel() for one in ranker.module.parameters()}
     return {
         "kind": ranker.config.kind,
-        "from": str(imported.files.model),
         "layers": shape.n_layers,
         "width": shape.embedding_size,
         "heads": shape.n_heads,
