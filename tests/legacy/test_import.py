@@ -69,17 +69,20 @@ def test_a_recipe_goes_on_from_an_imported_model(kind: str, talk: Path, tmp_path
         max_steps=3,
         batch_size=4,
         codes=5,
-        report=False,
     )
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "the model it began from" in report
+    assert "untuned" not in report  # an encoder of its own has nothing to compare with
+    assert "a transformer of its own" in (run / "best" / "README.md").read_text(encoding="utf-8")
     before, after = checkpoint.load(tmp_path / "ours"), checkpoint.load(run)
     assert after.config.kind == kind
     assert after.config.poly == "codes"
     assert load_words(run / "best") == load_words(tmp_path / "ours")
     texts = ["i like tea .", "no .", "two dogs and a cat . you ?"]
     assert before.scores(ASKED, texts).tolist() != after.scores(ASKED, texts).tolist()
-    report = tasks.evaluate(run, talk)
-    assert report.examples == len(THINGS)
-    assert report.candidates == 3
+    found = tasks.evaluate(run, talk)
+    assert found.examples == len(THINGS)
+    assert found.candidates == 3
 
 
 def test_an_archive_is_as_good_as_its_folder(
@@ -108,6 +111,14 @@ def test_nothing_is_left_where_nothing_was_imported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="model"):
         tasks.import_model(old, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
+
+
+def test_a_native_base_is_never_looked_for(talk: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="base 'native' has no weights of its own"):
+        tasks.train("poly", talk, out=tmp_path / "run", base="native")
+    tasks.import_model(GOLDEN / "poly", tmp_path / "ours")
+    with pytest.raises(CheckpointError, match="base 'native' has no weights of its own"):
+        tasks.train("generator", talk, out=tmp_path / "run", init_model=tmp_path / "ours")
 
 
 def test_a_recipe_of_another_kind_is_refused(talk: Path, tmp_path: Path) -> None:

@@ -59,6 +59,11 @@ def find_base(name: str, sha256: str = "") -> Base:
 
     Raises CheckpointError if it is not there, or is another one than the checkpoint was made with.
     """
+    if name == NATIVE:
+        raise CheckpointError(
+            f"base {NATIVE!r} has no weights of its own: it is how imported rankers are built; "
+            "begin a bi-, poly- or cross-encoder with one (--init-model), or name another base"
+        )
     folder = _folder(name)
     weights = weight_files(folder)
     if not weights:

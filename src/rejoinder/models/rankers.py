@@ -74,11 +74,14 @@ class TwoTowers(nn.Module):
         normalise: bool = True,
         scale: float = 20.0,
         learn_scale: bool = True,
+        mlp: bool = False,
     ) -> None:
         super().__init__()
         self.context_encoder = context_encoder
         self.candidate_encoder = candidate_encoder  # the same object where towers are shared
-        self.mlp: nn.Module | None = None
+        width = candidate_encoder.width
+        layers = (nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)) if mlp else ()
+        self.mlp = nn.Sequential(*layers) if layers else None
         self.pooling: Pooling = pooling
         self.normalise = normalise
         self.scale = Scale(scale, learn_scale and normalise)
@@ -106,30 +109,6 @@ class BiEncoder(TwoTowers):
     `mlp` puts two linear layers behind a candidate's vector, which tell it from a context where one
     encoder reads both, as in ParlAI.
     """
-
-    def __init__(
-        self,
-        context_encoder: Encoder,
-        candidate_encoder: Encoder,
-        *,
-        pooling: Pooling = "mean",
-        normalise: bool = True,
-        scale: float = 20.0,
-        learn_scale: bool = True,
-        mlp: bool = False,
-    ) -> None:
-        super().__init__(
-            context_encoder,
-            candidate_encoder,
-            pooling=pooling,
-            normalise=normalise,
-            scale=scale,
-            learn_scale=learn_scale,
-        )
-        width = candidate_encoder.width
-        if mlp:
-            layers = (nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
-            self.mlp = nn.Sequential(*layers)
 
     def encode_context(self, ids: Tensor, mask: Tensor) -> Encoded:
         """(B, T) ids and mask -> vectors (B, 1, D)"""

@@ -10,10 +10,12 @@ from typing import Any
 
 from rejoinder import checkpoint, saved
 from rejoinder.calibration import Calibrated
+from rejoinder.config import GeneratorConfig, ModelConfig
 from rejoinder.evaluation import Report
 from rejoinder.files import write_bytes
 from rejoinder.generator import TextGenerator
 from rejoinder.ranker import TextRanker
+from rejoinder.shape import NATIVE
 from rejoinder.training.markdown import table
 
 KINDS = {
@@ -34,8 +36,7 @@ def card(
     lines = [
         f"# {name}",
         "",
-        f"A {KINDS[config.kind]} that {what}, made with rejoinder on the base `{config.base}` "
-        f"(sha256 of its weights {config.base_sha256[:16]}).",
+        f"A {KINDS[config.kind]} that {what}, made with rejoinder on {_base(config)}.",
         "",
         "| | |",
         "|---|---|",
@@ -59,6 +60,12 @@ def card(
     option = "--rerank" if config.kind == "cross" else "--model"
     lines += ["", f"Use it: `rejoinder chat {option} FOLDER`.", ""]
     return "\n".join(lines)
+
+
+def _base(config: ModelConfig | GeneratorConfig) -> str:
+    if config.base == NATIVE:
+        return "a transformer of its own"
+    return f"the base `{config.base}` (sha256 of its weights {config.base_sha256[:16]})"
 
 
 def _weights(model: TextRanker | TextGenerator) -> str:

@@ -19,6 +19,7 @@ from rejoinder.evaluation import Judged, Scorer
 from rejoinder.generator import TextGenerator
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
+from rejoinder.shape import NATIVE
 from rejoinder.training.loop import spread
 
 RIVAL_LIMIT, CROSS_RIVAL_LIMIT = 400, 100  # examples that rivals are measured on: they cost time
@@ -51,7 +52,7 @@ def measure_run(
 
     made = ready(zoo.load_either(folder))
     rivals: dict[str, Callable[[], Scorer]] = {"bm25": baselines.BM25}
-    if isinstance(made, TextRanker):
+    if isinstance(made, TextRanker) and made.config.base != NATIVE:  # that has nothing untuned
         base, room = made.config.base, made.tokens.style.max_context
         rivals["the untuned base"] = lambda: ready(baselines.untuned(base, room))
     if init_model:
