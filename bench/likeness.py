@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("models", nargs="*", default=["persona-poly", "persona-bi", "untuned"])
     for name in parser.parse_args().models:
-        ranker = baselines.untuned() if name == "untuned" else zoo.load(name)
+        ranker = baselines.untuned() if name == "untuned" else zoo.load_ranker(name)
         same, other = cosines(ranker, SAME), cosines(ranker, OTHER)
         above = sum(one > other[-1] for one in same)
         row: dict[str, object] = {"bench": "likeness", "model": name, "same": same, "other": other}

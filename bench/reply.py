@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the index here")
     parser.add_argument("--no-peer", action="store_true")
     asked = parser.parse_args()
-    ranker = zoo.load(asked.model)
+    ranker = zoo.load_ranker(asked.model)
     if asked.index:
         index, built = Index.load(asked.index, ranker), {}
     else:

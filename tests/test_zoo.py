@@ -35,7 +35,7 @@ def test_a_card_says_how_it_was_made(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_model_knows_its_persona(name: str) -> None:
-    ranker = zoo.load(name)
+    ranker = zoo.load_ranker(name)
     right = 0
     for asked, persona, reply in CASES:
         ranking = ranker.rank(Dialogue((Message("user", asked),), (persona,)), [*WRONG, reply])

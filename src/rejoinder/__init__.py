@@ -28,6 +28,7 @@ __all__ = [
     "examples",
     "load",
     "load_generator",
+    "load_ranker",
     "read",
     "train",
 ]
@@ -48,6 +49,7 @@ HOMES = {
     "examples": "rejoinder.schema",
     "load": "rejoinder.zoo",
     "load_generator": "rejoinder.zoo",
+    "load_ranker": "rejoinder.zoo",
     "read": "rejoinder.data",
     "train": "rejoinder.tasks",
 }
@@ -62,7 +64,7 @@ if TYPE_CHECKING:  # the same once more, for type checkers and editors; a test c
     from rejoinder.ranker import TextRanker
     from rejoinder.schema import Dialogue, Example, Message, Ranking, Reply, examples
     from rejoinder.tasks import evaluate, train
-    from rejoinder.zoo import load, load_generator
+    from rejoinder.zoo import load, load_generator, load_ranker
 else:  # hidden from type checkers, which would take any name for granted
 
     def __getattr__(name: str) -> object:

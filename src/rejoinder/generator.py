@@ -21,6 +21,7 @@ from rejoinder.batching import by_length, pad
 from rejoinder.config import GeneratorConfig
 from rejoinder.decoding import Decoding
 from rejoinder.devices import move
+from rejoinder.errors import ConfigError
 from rejoinder.layouts import Layout
 from rejoinder.models.decoding import Meaning, beam, write
 from rejoinder.models.generator import Generator, Rows, last, log_likelihood
@@ -162,6 +163,55 @@ class TextGenerator:
         parts: tuple[Tensor, ...] = found.float().cpu().split(counts)
         return parts
 
+    @torch.no_grad()
+    def logits(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        mc_token_ids: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Raw scores in fp32: of every next token, and of each row as the reply that follows.
+
+        input_ids (..., L), padded on the right. token_type_ids (..., L): the speaker of each token;
+        by default the one that came last, of <pad> <pad>. mc_token_ids (...): the place of each
+        reply's last token; by default the last one that is not <pad>. -> (..., L, V) and (...), on
+        the CPU. Raises ConfigError for shapes or ids that the model cannot read.
+        """
+        size = len(self.module.body.words) + len(self.module.added)
+        ids = _numbers("input_ids", input_ids, size)
+        length = ids.shape[-1] if ids.dim() else 0
+        if not 0 < length <= self.module.body.limit:
+            raise ConfigError(
+                f"input_ids has shape {tuple(ids.shape)}; expected (..., L) with L from 1 to "
+                f"{self.module.body.limit}, which is what the model has positions for"
+            )
+        rows = ids.reshape(-1, length)
+        types = self._types_of(rows)
+        if token_type_ids is not None and types is None:
+            raise ConfigError(
+                "token_type_ids are given, but this generator's layout is the chat template of its "
+                "base, which has no types; leave them out"
+            )
+        if token_type_ids is not None:
+            given = _numbers("token_type_ids", token_type_ids, size, ids.shape)
+            types = given.reshape(-1, length)
+        real = (rows != self.layout.pad) * torch.arange(length)
+        ends = real.amax(-1)
+        if mc_token_ids is not None:
+            ends = _numbers("mc_token_ids", mc_token_ids, length, ids.shape[:-1]).reshape(-1)
+        every = torch.ones_like(rows, dtype=torch.bool)
+        moved = (None if one is None else one.to(self.device) for one in (rows, every, types))
+        states = self.module(Rows(*moved))  # type: ignore[arg-type]
+        scores = self.module.next_tokens(states).float().cpu()
+        at = states[torch.arange(len(rows)), ends.to(self.device)]
+        follows = self.module.follows(at).float().cpu()
+        return scores.reshape(*ids.shape, -1), follows.reshape(ids.shape[:-1])
+
+    def _types_of(self, rows: Tensor) -> Tensor | None:
+        """(B, L) -> (B, L) the types that rows have where none are given."""
+        found = self.module.types(rows)
+        return None if found is None else found.where(rows != self.layout.pad, self.layout.pad)
+
     def write(
         self, dialogues: Sequence[Dialogue], how: Decoding, progress: Progress | None = None
     ) -> list[str]:
@@ -263,6 +313,20 @@ class TextGenerator:
             return nullcontext()
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype=dtype)
+
+
+def _numbers(name: str, given: Tensor, most: int, shape: Sequence[int] | None = None) -> Tensor:
+    """Whole numbers below `most`, of a shape if it is known, on the CPU. ConfigError otherwise."""
+    if given.is_floating_point() or given.is_complex():
+        raise ConfigError(f"{name} is of {given.dtype}; expected whole numbers")
+    if shape is not None and given.shape != shape:
+        raise ConfigError(f"{name} has shape {tuple(given.shape)}; expected {tuple(shape)}")
+    if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < most:
+        raise ConfigError(
+            f"{name} goes from {int(given.min())} to {int(given.max())}; expected 0 up to (not "
+            f"including) {most}"
+        )
+    return given.long().cpu()
 
 
 def _follows(module: Generator, states: Tensor, replies: Rows) -> Tensor:

@@ -2,19 +2,22 @@
 
 Weights under `body.` carry the names of the base's own state, adapters those names with
 `.lora_A.weight` and `.lora_B.weight`; `added` are the vectors of the layout's own tokens, and
-`choice.` is the next-utterance head.
+`choice.` is the next-utterance head. An imported generator (base `native`) has no base to be found
+again: config.json tells its shape and which of its tokens are the layout's, and all weights are its
+own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from rejoinder import checkpoint
 from rejoinder.checkpoint import LENGTHS
@@ -24,12 +27,15 @@ from rejoinder.generator import TextGenerator
 from rejoinder.layouts import Layout, Render, Speakers, Template
 from rejoinder.models.build import add_lora, build_generator
 from rejoinder.models.generator import Generator
+from rejoinder.models.gpt import Gpt, GptShape
 from rejoinder.models.pretrained import find_base
 from rejoinder.saved import card_of, kind_of, read_config, read_weights, resolve, write_folder
+from rejoinder.shape import NATIVE
 from rejoinder.text import SPEAKERS, TextFormat
 from rejoinder.tokens import read_tokenizer
 from rejoinder.weights import (
     OWN_WORDS,
+    assign,
     fill,
     plain_name,
     restore,
@@ -67,6 +73,28 @@ def fresh(config: GeneratorConfig, style: TextFormat, *, trainable: bool = False
     return made
 
 
+def fresh_native(
+    config: GeneratorConfig,
+    shape: GptShape,
+    special: Sequence[int],
+    tokenizer: Tokenizer,
+    style: TextFormat,
+) -> TextGenerator:
+    """A generator on a GPT of our own, not trained yet; `special` are the ids of SPEAKERS in it.
+
+    Raises ConfigError for settings beyond it.
+    """
+    if config.lora:
+        raise ConfigError(
+            f"lora is {config.lora}, but the base is native: its weights are the model's own and "
+            "all learned; take lora 0"
+        )
+    module = build_generator(config, shape, special)
+    check_room(module, style)
+    layout = Speakers(tokenizer, special, style, rows=shape.vocab_size)
+    return TextGenerator(module, layout, config, name=f"untuned generator on {NATIVE}")
+
+
 def save(
     generator: TextGenerator,
     folder: Path,
@@ -86,13 +114,14 @@ def save(
         generator.adapters,
         folder,
         lora=config.lora,
-        frozen=config.freeze_embeddings,
+        frozen=config.freeze_embeddings and config.base != NATIVE,
         dtype=dtype,
     )
     if not write:
         return
     settings = {
         "model": to_mapping(config),
+        **_native(generator),
         "text": asdict(generator.layout.style),
         "template": generator.template,
         "training": dict(training or {}),
@@ -108,29 +137,18 @@ def load(folder: Path, *, trainable: bool = False) -> TextGenerator:
     Raises CheckpointError naming the file and what does not fit.
     """
     folder = resolve(folder)
-    config, style, template = _settings(folder)
+    told = _settings(folder)
+    config, template = told.model, told.template
     weights = read_weights(folder / "model.safetensors")
-    module = build_generator(config, find_base(config.base, config.base_sha256))
-    if config.lora and trainable:
-        add_lora(module, config.lora, config.lora_alpha)
-    factor = config.lora_alpha / max(1, config.lora)
-    restore(
-        module,
-        weights,
-        folder,
-        lora=config.lora,
-        factor=factor,
-        trainable=trainable,
-        frozen=config.freeze_embeddings,
-    )
+    module = _filled(told, weights, folder, trainable=trainable)
     try:
-        check_room(module, style)
+        check_room(module, told.text)
     except ConfigError as error:
         raise CheckpointError(
             f"{folder / 'config.json'}: {error}; save or fetch the model again"
         ) from None
     tokenizer = read_tokenizer(folder / "tokenizer.json")
-    layout = _layout(module, tokenizer, style, template)
+    layout = _layout(module, tokenizer, told.text, template, told.special)
     made = TextGenerator(module, layout, config, name=folder.name)
     made.card, made.training = card_of(folder), dict(read_config(folder).get("training") or {})
     made.template = asdict(template) if template else None
@@ -143,9 +161,35 @@ def load(folder: Path, *, trainable: bool = False) -> TextGenerator:
     return made
 
 
+def _filled(
+    told: Settings, weights: Mapping[str, Tensor], folder: Path, *, trainable: bool
+) -> Generator:
+    """The module with a checkpoint's weights; a native one takes them as they are, uncopied."""
+    config = told.model
+    if told.shape:
+        with torch.device("meta"):
+            module = build_generator(config, told.shape, told.special)
+        assign(module, weights, folder)
+        return module.eval()
+    module = build_generator(config, find_base(config.base, config.base_sha256))
+    if config.lora and trainable:
+        add_lora(module, config.lora, config.lora_alpha)
+    restore(
+        module,
+        weights,
+        folder,
+        lora=config.lora,
+        factor=config.lora_alpha / max(1, config.lora),
+        trainable=trainable,
+        frozen=config.freeze_embeddings,
+    )
+    return module
+
+
 # What goes with the weights of a checkpoint that training starts from.
 INHERITED = ("base", "base_sha256", "lora", "lora_alpha")
 OF_GENERATORS = ("layout", "words_rank")
+OF_NATIVE = ("dropout", "attention_dropout", "choice_dropout")  # where nothing else is asked for
 ENCODERS = ("context_encoder", "encoder")  # of a ranker: the tower that a generator takes up
 
 
@@ -164,18 +208,26 @@ def initialise(
     """
     folder = resolve(folder)
     old: GeneratorConfig | ModelConfig
+    told = None
     taken_up: dict[str, Any] = {}
     if kind_of(folder) == "generator":
-        old, saved, _ = _settings(folder)
+        told = _settings(folder)
+        old = told.model
         asked = {name: getattr(style, name) for name in LENGTHS if style and name in given}
-        style = replace(saved, **asked)
-        taken_up = {name: getattr(old, name) for name in OF_GENERATORS}
+        style = replace(told.text, **asked)
+        same = [*OF_GENERATORS, *(name for name in OF_NATIVE if told.shape and name not in given)]
+        taken_up = {name: getattr(old, name) for name in same}
         if old.words_rank:  # which stands on vectors that are kept
             taken_up["freeze_embeddings"] = old.freeze_embeddings
     else:
         old = checkpoint.config_of(folder)
-    taken_up |= {name: getattr(old, name) for name in INHERITED}
-    made = fresh(replace(config, **taken_up), style or TextFormat(), trainable=True)
+    wanted = replace(config, **taken_up, **{name: getattr(old, name) for name in INHERITED})
+    style = style or TextFormat()
+    if told and told.shape:
+        tokenizer = read_tokenizer(folder / "tokenizer.json")
+        made = fresh_native(wanted, told.shape, told.special, tokenizer, style)
+    else:
+        made = fresh(wanted, style, trainable=True)
     target = {plain_name(name): tensor for name, tensor in made.module.state_dict().items()}
     taken, left = {}, set()
     for name, weight in read_weights(folder / "model.safetensors").items():
@@ -187,11 +239,22 @@ def initialise(
             left.add(tower)
     fill(made.module, taken, folder)
     own = set(state(made.module, only_adapters=old.lora > 0))
-    own -= word_names(made.module) if old.freeze_embeddings else set()  # those of the base
+    kept = old.freeze_embeddings and old.base != NATIVE
+    own -= word_names(made.module) if kept else set()  # those of the base
     return made, sorted(own - set(taken)), sorted(left)
 
 
-def _settings(folder: Path) -> tuple[GeneratorConfig, TextFormat, ChatTemplate | None]:
+class Settings(NamedTuple):
+    """What config.json says of a generator; `shape` and `special` of a native one."""
+
+    model: GeneratorConfig
+    text: TextFormat
+    template: ChatTemplate | None
+    shape: GptShape | None
+    special: tuple[int, ...]
+
+
+def _settings(folder: Path) -> Settings:
     settings = read_config(folder)
     where = str(folder / "config.json")
     if kind_of(folder) in get_args(Kind):
@@ -203,7 +266,14 @@ def _settings(folder: Path) -> tuple[GeneratorConfig, TextFormat, ChatTemplate |
         config = from_mapping(GeneratorConfig, settings["model"], where)
         style = from_mapping(TextFormat, settings["text"], where)
         told = settings.get("template")
-        return config, style, ChatTemplate(**told) if told else None
+        template = ChatTemplate(**told) if told else None
+        if config.base != NATIVE:
+            return Settings(config, style, template, None, ())
+        shape = from_mapping(GptShape, settings["shape"], where)
+        special = tuple(int(settings["special"][token]) for token in SPEAKERS)
+        if len(set(special)) < len(SPEAKERS) or not all(0 <= i < shape.vocab_size for i in special):
+            raise ValueError(f"special is {special}; expected five ids below {shape.vocab_size}")
+        return Settings(config, style, template, shape, special)
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         what = str(error).removeprefix(f"{where}: ")
         what += " is missing" if isinstance(error, KeyError) else ""
@@ -212,12 +282,28 @@ def _settings(folder: Path) -> tuple[GeneratorConfig, TextFormat, ChatTemplate |
         ) from None
 
 
+def _native(generator: TextGenerator) -> dict[str, Any]:
+    """What config.json says of a generator that has no base: its shape, and the layout's tokens."""
+    if generator.config.base != NATIVE:
+        return {}
+    model, layout = generator.module.body.model, generator.layout
+    assert isinstance(model, Gpt)
+    assert isinstance(layout, Speakers)
+    special = dict(zip(SPEAKERS, layout.ids, strict=True))
+    return {"shape": asdict(model.config), "special": special}
+
+
 def _layout(
-    module: Generator, tokenizer: Tokenizer, style: TextFormat, template: ChatTemplate | None
+    module: Generator,
+    tokenizer: Tokenizer,
+    style: TextFormat,
+    template: ChatTemplate | None,
+    special: Sequence[int] = (),
 ) -> Layout:
     if template is None:
         size = len(module.body.words)
-        return Speakers(tokenizer, range(size, size + len(SPEAKERS)), style)
+        ids = special or range(size, size + len(SPEAKERS))
+        return Speakers(tokenizer, ids, style, rows=size)
     eos = tokenizer.token_to_id(template.eos)
     if eos is None:
         raise CheckpointError(

@@ -77,18 +77,25 @@ class Layout(ABC):
 class Speakers(Layout):
     """TransferTransfo's layout. `ids` are those of the tokens in SPEAKERS, in that order.
 
+    Of a model with more `rows` of word vectors than the tokenizer has tokens, the rest is never
+    written.
+
     The assistant is speaker 1 and the user speaker 2, whatever the number of turns. (The first code
     counted types from the start, which gives the two each other's after an even number.)
     """
 
-    def __init__(self, tokenizer: Tokenizer, ids: Sequence[int], style: TextFormat) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, ids: Sequence[int], style: TextFormat, rows: int = 0
+    ) -> None:
         super().__init__(tokenizer, style)
-        self.bos, self.eos, self.assistant, self.user, self.pad = ids
+        self.ids = tuple(ids)
+        self.bos, self.eos, self.assistant, self.user, self.pad = self.ids
         self.opening = self.assistant
         self.stop = frozenset({self.eos, self.assistant, self.user})
         special = tokenizer.get_added_tokens_decoder()
         own = {i for i, token in special.items() if token.special}
         spare = {i for text, i in tokenizer.get_vocab().items() if SPARE.fullmatch(text)}
+        own |= set(range(tokenizer.get_vocab_size(), rows))
         self.never = frozenset({self.bos, self.pad} | own | spare) - self.stop
 
     def context(self, dialogue: Dialogue) -> list[int]:

@@ -71,7 +71,7 @@ class TextRanker:
         """A ranker from a folder, a model of the zoo, or a Hugging Face repository `owner/name`."""
         from rejoinder import zoo  # the one import that points up: models are found by name there
 
-        return zoo.load(name, device)
+        return zoo.load_ranker(name, device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the self-describing folder that `from_pretrained` reads."""

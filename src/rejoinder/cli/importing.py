@@ -13,10 +13,10 @@ from rejoinder.progress import Bar, note
 def import_model(
     source: Path, /, *, out: Path, check: Path | None = None, json: Json = False
 ) -> None:
-    """Make a checkpoint of a ParlAI ranker: SOURCE is its model file, its folder, or an archive.
+    """Make a checkpoint of SOURCE: a model that ParlAI or transfer-learning-conv-ai trained.
 
-    Nothing of it is executed. The model scores as it did, and chats, evaluates and indexes like any
-    other.
+    Name ParlAI's model file, the folder of either, or an archive. Nothing of it is executed. The
+    model scores and speaks as it did, and chats, evaluates and trains on like any other.
 
     Parameters
     ----------
@@ -32,6 +32,6 @@ def import_model(
     if json:
         print(jsonlib.dumps(told))
         return
-    for line in told.pop("notes"):
+    for line in [*told.pop("notes"), *(f"warning: {one}" for one in told.pop("warnings"))]:
         note(line)
     print(table(told))

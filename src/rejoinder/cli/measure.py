@@ -174,7 +174,7 @@ def rank(
     """
     from rejoinder import tasks, zoo
 
-    ranker = zoo.load(model, device)
+    ranker = zoo.load_ranker(model, device)
     with tasks.lines_of(file) as lines:
         for answer in tasks.rank_lines(ranker, lines, file, top=top, spread=diverse):
             print(jsonlib.dumps(answer), flush=True)

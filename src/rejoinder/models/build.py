@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from rejoinder.models.bert import Bert, Dropout
 from rejoinder.models.causal import Causal, load_causal
 from rejoinder.models.encoder import Encoder
 from rejoinder.models.generator import Generator
+from rejoinder.models.gpt import GptShape
 from rejoinder.models.pretrained import Base, Native, load_encoder
 from rejoinder.models.rankers import BiEncoder, CrossEncoder, PolyEncoder
 from rejoinder.text import SPEAKERS
@@ -84,18 +86,24 @@ def _check_mlp(config: ModelConfig) -> None:
         )
 
 
-def build_generator(config: GeneratorConfig, base: Base) -> Generator:
-    """A generator on its pretrained base; the layout `speakers` brings tokens of its own."""
+def build_generator(
+    config: GeneratorConfig, base: Base | GptShape, special: Sequence[int] = ()
+) -> Generator:
+    """A generator on its pretrained base, or on a fresh GPT of a shape.
+
+    The layout `speakers` brings tokens of its own, unless `special` says which of the base's they
+    are, in the order of SPEAKERS.
+    """
     rates = Dropout(config.dropout, config.attention_dropout)
     body = load_causal(base, rates)
     if config.layout == "template":
         return Generator(body, rank=config.words_rank, dropout=config.choice_dropout)
     size = len(body.words)
-    speakers = (size + SPEAKERS.index("<speaker1>"), size + SPEAKERS.index("<speaker2>"))
+    ids = special or range(size, size + len(SPEAKERS))
     return Generator(
         body,
-        added=len(SPEAKERS),
-        speakers=speakers,
+        added=0 if special else len(SPEAKERS),
+        speakers=(ids[SPEAKERS.index("<speaker1>")], ids[SPEAKERS.index("<speaker2>")]),
         rank=config.words_rank,
         dropout=config.choice_dropout,
     )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rejoinder.errors import CheckpointError
 from rejoinder.models.bert import Bert, Dropout, restore, shape_of
-from rejoinder.models.gpt import Gpt, gpt_shape, restore_gpt
+from rejoinder.models.gpt import Gpt, GptShape, gpt_shape, restore_gpt
 from rejoinder.models.past import Past
 from rejoinder.models.pretrained import (
     NO_DROPOUT,
@@ -128,15 +128,20 @@ class HostedPast:
         self.kept.batch_select_indices(rows)
 
 
-def load_causal(base: Base, dropout: Dropout = NO_DROPOUT) -> Causal:
-    """The base in fp32, in evaluation mode. Raises CheckpointError where it cannot be read."""
+def load_causal(base: Base | GptShape, dropout: Dropout = NO_DROPOUT) -> Causal:
+    """The base in fp32, in evaluation mode; of a shape alone, our GPT with fresh weights.
+
+    Raises CheckpointError where it cannot be read.
+    """
+    if isinstance(base, GptShape):
+        return Causal(Gpt(base, dropout).eval())
     config = config_of(base.folder)
     bert = shape_of(config, dropout)
     if bert is not None:
         return Causal(_filled(base, lambda: Bert(bert), restore))
-    gpt = gpt_shape(config, dropout)
+    gpt = gpt_shape(config)
     if gpt is not None:
-        return Causal(_filled(base, lambda: Gpt(gpt), restore_gpt))
+        return Causal(_filled(base, lambda: Gpt(gpt, dropout), restore_gpt))
     return Hosted(_hosted(base, dropout))
 
 

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rejoinder.config import check_finite
+from rejoinder.errors import ConfigError
 from rejoinder.models.bert import Dropout, fill, fused_attention
 from rejoinder.models.past import Past
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GptShape:
     """The part of a base's config.json that shapes it, under its own names."""
 
@@ -33,8 +35,16 @@ class GptShape:
     n_inner: int = 0  # 0 = four times n_embd
     layer_norm_epsilon: float = 1e-5
     norm_first: bool = True  # GPT-2; GPT normalises behind
-    dropout: float = 0.0  # of states
-    attention_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_finite(self)
+        for name in ("vocab_size", "n_embd", "n_layer", "n_head", "n_positions"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.n_embd % self.n_head:
+            raise ConfigError(
+                f"n_head is {self.n_head}; expected a number that divides n_embd, {self.n_embd}"
+            )
 
 
 # What the library calls the tanh approximation of GELU: the only one that released models have.
@@ -42,7 +52,7 @@ GELU = {"gpt2": {"gelu_new", "gelu_pytorch_tanh"}, "openai-gpt": {"gelu", "gelu_
 ODD = ("scale_attn_by_inverse_layer_idx", "add_cross_attention")  # nobody's released model
 
 
-def gpt_shape(config: Mapping[str, Any], dropout: Dropout) -> GptShape | None:
+def gpt_shape(config: Mapping[str, Any]) -> GptShape | None:
     """The shape that a config.json tells; None if it is not this kind of model."""
     kind = config.get("model_type")
     if kind not in GELU:
@@ -58,21 +68,19 @@ def gpt_shape(config: Mapping[str, Any], dropout: Dropout) -> GptShape | None:
         n_inner=config.get("n_inner") or 0,
         layer_norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
         norm_first=kind == "gpt2",
-        dropout=dropout.states,
-        attention_dropout=dropout.attention,
     )
 
 
 class Gpt(nn.Module):
     """Word vectors to one state per token."""
 
-    def __init__(self, config: GptShape) -> None:
+    def __init__(self, config: GptShape, dropout: Dropout) -> None:
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.n_positions, config.n_embd)
-        self.drop = nn.Dropout(config.dropout)
-        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.drop = nn.Dropout(dropout.states)
+        self.h = nn.ModuleList(Block(config, dropout) for _ in range(config.n_layer))
         last = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
         self.ln_f = last if config.norm_first else nn.Identity()
 
@@ -96,18 +104,18 @@ class Gpt(nn.Module):
 class Block(nn.Module):
     """Attention, then two linear layers; what each gives is added to what it got."""
 
-    def __init__(self, config: GptShape) -> None:
+    def __init__(self, config: GptShape, dropout: Dropout) -> None:
         super().__init__()
         width = config.n_embd
         inner = config.n_inner or 4 * width
         self.norm_first = config.norm_first
         self.ln_1 = nn.LayerNorm(width, config.layer_norm_epsilon)
-        self.attn = SelfAttention(config)
+        self.attn = SelfAttention(config, dropout)
         self.ln_2 = nn.LayerNorm(width, config.layer_norm_epsilon)
         self.mlp = nn.ModuleDict(
             {"c_fc": nn.Linear(width, inner), "c_proj": nn.Linear(inner, width)}
         )
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = nn.Dropout(dropout.states)
 
     def forward(self, x: Tensor, seen: Tensor, past: Past | None, number: int) -> Tensor:
         if self.norm_first:
@@ -126,13 +134,13 @@ class Block(nn.Module):
 class SelfAttention(nn.Module):
     """Query, key and value of one linear layer."""
 
-    def __init__(self, config: GptShape) -> None:
+    def __init__(self, config: GptShape, dropout: Dropout) -> None:
         super().__init__()
         width = config.n_embd
-        self.heads, self.rate = config.n_head, config.attention_dropout
+        self.heads, self.rate = config.n_head, dropout.attention
         self.c_attn = nn.Linear(width, 3 * width)
         self.c_proj = nn.Linear(width, width)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = nn.Dropout(dropout.states)
 
     def forward(self, x: Tensor, seen: Tensor, past: Past | None, number: int) -> Tensor:
         q, k, v = (
@@ -151,23 +159,34 @@ SHORT = {".g": ".weight", ".w": ".weight", ".b": ".bias"}  # endings in the firs
 TURNED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # (in, out) in the library's files
 
 
+def plain_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a base under our names and in our shapes, uncopied; other names stay."""
+    found = {}
+    for name, weight in weights.items():
+        plain = name.removeprefix("transformer.")
+        for old, new in RENAMED.items():
+            plain = plain.replace(old, new)
+        for old, new in SHORT.items():
+            plain = plain.removesuffix(old) + new if plain.endswith(old) else plain
+        found[plain] = weight.T if plain.endswith(TURNED) else weight
+    return found
+
+
 def restore_gpt(model: Gpt, weights: Mapping[str, Tensor]) -> None:
     """Fill `model`, made on the device `meta`, with a base's weights in fp32.
 
     A tied head, the buffers of masks and other heads are left. Raises ValueError naming what is
     missing or has another shape.
     """
+    found = plain_names(weights)
+    if "lm_head.weight" in found:  # some files have the shared matrix under this name only
+        found["wte.weight"] = found["lm_head.weight"]
     wanted = model.state_dict()
-    found = {}
-    for name, weight in weights.items():
-        plain = name.removeprefix("transformer.")
-        if plain == "lm_head.weight":  # some files have the shared matrix under this name only
-            plain = "wte.weight"
-        for old, new in RENAMED.items():
-            plain = plain.replace(old, new)
-        for old, new in SHORT.items():
-            plain = plain.removesuffix(old) + new if plain.endswith(old) else plain
-        if plain in wanted:
-            turned = weight.T if plain.endswith(TURNED) else weight
-            found[plain] = turned.to(torch.float32, copy=True).contiguous()
-    fill(model, found)
+    fill(
+        model,
+        {
+            name: weight.to(torch.float32, copy=True).contiguous()
+            for name, weight in found.items()
+            if name in wanted
+        },
+    )

@@ -37,7 +37,7 @@ def build_index(
 ) -> tuple[Index, sources_of.Collected]:
     """Collect candidates, encode them, save the index in OUT."""
     collected = sources_of.collect(sources, block)
-    ranker = zoo.load(model, device)
+    ranker = zoo.load_ranker(model, device)
     index = Index.build(
         ranker,
         collected.texts,
@@ -128,7 +128,7 @@ def search(
     folder: Path, text: str, model: str, persona: tuple[str, ...] = (), k: int = 10
 ) -> list[dict[str, Any]]:
     """The best candidates of a saved index for one message."""
-    index = Index.load(folder, zoo.load(model))
+    index = Index.load(folder, zoo.load_ranker(model))
     found = index.search(Dialogue((Message("user", text),), persona), k)
     return [
         {"text": index.texts[number], "score": score}

@@ -65,7 +65,7 @@ def suggest_candidates(
     stops = read_block(block).stops if block else None
     log = listen(dialogues, lambda text: bool(stops and stops(composed(text))))
     _check_log(log, logs, block)
-    ranker = (baselines.untuned() if model == "untuned" else zoo.load(model)).to(device)
+    ranker = (baselines.untuned() if model == "untuned" else zoo.load_ranker(model)).to(device)
 
     def encode(texts: Sequence[str]) -> Vectors:
         # in fp32, or it would depend on the processor which replies are put together

@@ -8,50 +8,69 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rejoinder import checkpoint
+from rejoinder import checkpoint, evaluation, generators, zoo
 from rejoinder.errors import CheckpointError
 from rejoinder.legacy.archives import unpack
 from rejoinder.legacy.parlai import Imported, find_files, import_ranker
+from rejoinder.legacy.selfcheck import PROMPTS, SelfCheck, check_generator, check_ranker
+from rejoinder.legacy.transfertransfo import (
+    ImportedGenerator,
+    find_conv_ai,
+    import_generator,
+)
+from rejoinder.models.gpt import Gpt
 from rejoinder.models.pretrained import hash_file
-from rejoinder.tasks.measuring import evaluate
+from rejoinder.tasks.measuring import prepare, sampled
+from rejoinder.text import SPEAKERS
 
 ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zip")
+CHECKED = 200  # examples
+EXPECTED = (
+    "expected ParlAI's model file (what -mf names), the folder of a model that ParlAI or "
+    "transfer-learning-conv-ai trained, or an archive of it"
+)
 Progress = Callable[[int, int], None]
 
 
 def import_model(
     source: Path, out: Path, *, check: Path | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Make a checkpoint in `out` of a ParlAI ranker: its model file, its folder, or an archive.
+    """Make a checkpoint in `out` of a model that an archived system trained.
 
-    -> what was found: kind, sizes, parameters, files, notes; with `check`, a file of dialogues,
-    also hits@1 on 200 of them. Raises CheckpointError naming the file and what does not fit; then
-    nothing is written.
+    source: of a ParlAI ranker its model file, of a transfer-learning-conv-ai generator its folder;
+    or the folder of either, or an archive. -> what was found: kind, sizes, parameters, notes,
+    warnings of a self-check; with `check`, a file of dialogues, also hits@1 on 200 of them. Raises
+    CheckpointError naming the file and what does not fit; then nothing is written.
     """
     with _unpacked(source) as place:
-        files = find_files(place)
-        if files is None:
-            raise _nothing_in(source)
-        imported = import_ranker(files)
-        told = {"from": str(source), **_facts(imported)}
-        checkpoint.save(imported.ranker, out, card=_card(imported, out.name))
-    again = checkpoint.load(out)  # what nobody can load is no import
+        told = {"from": str(source), **_imported(place, source, out)}
     if check is not None:
-        report = evaluate(again, check, sample=200, progress=progress)
-        told["hits@1"] = report.hits_at_1
-        told["examples"] = report.examples
-        told["candidates"] = report.candidates
+        told |= _measured(out, check, progress)
     return told
+
+
+def _imported(place: Path, source: Path, out: Path) -> dict[str, Any]:
+    """Read what is in a place and write it to `out`; -> facts."""
+    files = find_files(place)
+    if files is not None:
+        ranker = import_ranker(files)
+        checkpoint.save(ranker.ranker, out, card=_ranker_card(ranker, out.name))
+        again = checkpoint.load(out)  # what nobody can load is no import
+        return {**_ranker_facts(ranker), **_self_check(check_ranker(again))}
+    conv_ai = find_conv_ai(place)
+    if conv_ai is not None:
+        made = import_generator(conv_ai)
+        generators.save(made.generator, out, card=_generator_card(made, out.name))
+        checked = check_generator(generators.load(out))
+        return {**_generator_facts(made), **_self_check(checked)}
+    raise _nothing_in(source)
 
 
 @contextmanager
 def _unpacked(source: Path) -> Iterator[Path]:
     """The folder or file itself, or what an archive holds, for as long as it is read."""
     if not source.exists():
-        raise CheckpointError(
-            f"{source}: no such file or folder; expected ParlAI's model file (what -mf names), its "
-            "folder, or an archive of it"
-        )
+        raise CheckpointError(f"{source}: no such file or folder; {EXPECTED}")
     if source.is_dir() or source.suffix.lower() not in ARCHIVES:
         yield source
         return
@@ -65,21 +84,42 @@ def _nothing_in(source: Path) -> CheckpointError:
     if source.is_dir():
         found = ", ".join(sorted(file.name for file in source.iterdir())[:6]) or "nothing"
         return CheckpointError(
-            f"{source}: holds {found}; expected a model with its options beside it, such as model "
-            "and model.opt, so name the folder that has them"
+            f"{source}: holds {found}; expected model and model.opt as ParlAI writes them, or "
+            "config.json and pytorch_model.bin as transfer-learning-conv-ai does, so name the "
+            "folder that has them"
         )
     return CheckpointError(
-        f"{source}: has no {source.name}.opt beside it; expected ParlAI's model file with its "
-        "options, dictionary and codes in one folder"
+        f"{source}: has neither {source.name}.opt (ParlAI) nor config.json "
+        f"(transfer-learning-conv-ai) beside it; {EXPECTED}"
     )
 
 
-def _facts(imported: Imported) -> dict[str, Any]:
+def _measured(out: Path, check: Path, progress: Progress | None) -> dict[str, Any]:
+    """hits@1 on dialogues; a generator ranks by its next-utterance head."""
+    chosen = sampled(prepare(check, "", None), CHECKED)
+    judged, seconds = evaluation.timed(zoo.load(out), chosen, progress)
+    report = evaluation.summarise(judged, seconds)
+    return {
+        "hits@1": report.hits_at_1,
+        "examples": report.examples,
+        "candidates": report.candidates,
+    }
+
+
+def _self_check(found: SelfCheck) -> dict[str, Any]:
+    said = {
+        f"reply to {prompt!r}": reply for prompt, reply in zip(PROMPTS, found.replies, strict=False)
+    }
+    return {**said, "warnings": list(found.warnings)}
+
+
+def _ranker_facts(imported: Imported) -> dict[str, Any]:
     ranker = imported.ranker
     native = checkpoint.native_of(ranker.module)
     assert native is not None
     shape = native.shape
     counted = {id(one): one.numel() for one in ranker.module.parameters()}
+    tied = "word vectors of both encoders" if ranker.config.share_embeddings else "none"
     return {
         "kind": ranker.config.kind,
         "layers": shape.n_layers,
@@ -91,25 +131,71 @@ def _facts(imported: Imported) -> dict[str, Any]:
         "longest context": ranker.tokens.style.max_context,
         "longest reply": ranker.tokens.style.max_reply,
         "parameters": sum(counted.values()),
+        "tied weights": tied,
         "notes": imported.notes,
     }
 
 
-def _card(imported: Imported, name: str) -> str:
+def _generator_facts(imported: ImportedGenerator) -> dict[str, Any]:
+    generator = imported.generator
+    model, style = generator.module.body.model, generator.layout.style
+    assert isinstance(model, Gpt)
+    shape = model.config
+    ids = zip(SPEAKERS, imported.layout.ids, strict=True)
+    return {
+        "kind": "generator",
+        "written by": imported.era,
+        "base": "GPT-2" if shape.norm_first else "GPT",
+        "layers": shape.n_layer,
+        "width": shape.n_embd,
+        "heads": shape.n_head,
+        "tokens": shape.vocab_size,
+        "special tokens": ", ".join(f"{token} {i}" for token, i in ids),
+        "longest context": style.max_context,
+        "longest reply": style.max_reply,
+        "parameters": sum(one.numel() for one in generator.module.parameters()),
+        "tied weights": "word vectors and the head that writes",
+        "notes": imported.notes,
+    }
+
+
+def _ranker_card(imported: Imported, name: str) -> str:
     files, kind = imported.files, imported.ranker.config.kind
     option = "--rerank" if kind == "cross" else "--model"
+    rows = {
+        "model": f"{files.model.name}, sha256 {hash_file(files.model)}",
+        "options": f"{files.options.name}, sha256 {hash_file(files.options)}",
+    }
+    what = f"A {kind}-encoder that scores candidate replies to a dialogue, trained with ParlAI"
+    return _card(name, what, "It scores as it did there", rows, imported.notes, option)
+
+
+def _generator_card(imported: ImportedGenerator, name: str) -> str:
+    files = imported.files
+    rows = {
+        "model": f"{files.model.name}, sha256 {hash_file(files.model)}",
+        "written by": imported.era,
+    }
+    what = (
+        "A language model that writes replies and tells which of several follows, trained with "
+        "transfer-learning-conv-ai"
+    )
+    return _card(name, what, "Its logits are what they were", rows, imported.notes, "--model")
+
+
+def _card(
+    name: str, what: str, how: str, rows: dict[str, str], notes: list[str], option: str
+) -> str:
     lines = [
         f"# {name}",
         "",
-        f"A {kind}-encoder that scores candidate replies to a dialogue, trained with ParlAI and "
-        "imported with `rejoinder import`. It scores as it did there; data and licence are those "
-        "of the original.",
+        f"{what} and imported with `rejoinder import`. {how}; data and licence are those of the "
+        "original.",
         "",
         "| | |",
         "|---|---|",
-        f"| model | {files.model.name}, sha256 {hash_file(files.model)} |",
-        f"| options | {files.options.name}, sha256 {hash_file(files.options)} |",
-        *(f"| note | {note} |" for note in imported.notes),
+        *(f"| {row} | {text} |" for row, text in rows.items()),
+        *(f"| note | {note} |" for note in notes),
         "",
         f"Use it: `rejoinder chat {option} FOLDER`.",
         "",

@@ -60,9 +60,8 @@ def evaluate(
     model = _found(model)  # now, not after an hour of reading
     counts = perplexity.read_dictionary(Path(dictionary)) if dictionary else None
     chosen = prepare(data, candidates, limit, seed, skip_bad)
-    if sample and sample < len(chosen):
-        drawn = random.Random(seed).sample(range(len(chosen)), sample)
-        chosen = [chosen[i] for i in sorted(drawn)]
+    if sample:
+        chosen = sampled(chosen, sample, seed)
     if not persona:
         chosen = evaluation.without_persona(chosen)
     ready = scorer(model, device, precision)
@@ -123,6 +122,14 @@ def compare(
     return {"hits@1": compared(lambda rank: float(rank == 1)), "mrr": compared(lambda r: 1 / r)}
 
 
+def sampled(chosen: list[Example], size: int, seed: int = 0) -> list[Example]:
+    """So many examples drawn by seed, in the order of the data; all if there are no more."""
+    if size >= len(chosen):
+        return chosen
+    drawn = random.Random(seed).sample(range(len(chosen)), size)
+    return [chosen[i] for i in sorted(drawn)]
+
+
 def _found(model: str | Path | Scorer) -> str | Path | Scorer:
     """A model's folder, where it is one that has a folder."""
     if isinstance(model, (str, Path)) and model not in baselines.BASELINES:
@@ -138,7 +145,7 @@ def scorer(
         return baselines.BM25()
     if not isinstance(model, (str, Path)):
         return model
-    ranker = baselines.untuned() if model == "untuned" else zoo.load_either(model)
+    ranker = baselines.untuned() if model == "untuned" else zoo.load(model)
     ranker.to(device)
     return ranker.halved() if (precision or fast_precision()) == "bf16" else ranker
 
@@ -242,7 +249,7 @@ def evaluate_corpus(
         )
     folder = zoo.find(model)
     chosen = examples_of(data, skip_bad)[:limit]
-    ranker = zoo.load(folder, device)
+    ranker = zoo.load_ranker(folder, device)
     pool = Index.load(index, ranker)
     if not persona:
         chosen = evaluation.without_persona(chosen)

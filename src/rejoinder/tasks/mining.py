@@ -76,7 +76,7 @@ def _check_out(out: Path, sources: Iterable[str | Path]) -> None:
 
 
 def _loaded(model: str | Path, device: str) -> TextRanker:
-    ranker = zoo.load(model, device)
+    ranker = zoo.load_ranker(model, device)
     ranker.precision = fast_precision()
     return ranker
 

@@ -55,7 +55,7 @@ def make_agent(
     else:
         searches = (retriever or zoo.DEFAULT) if writes else model
         found = _index(searches, candidates, index, device, progress)
-    second = zoo.load(rerank, device) if rerank else None
+    second = zoo.load_ranker(rerank, device) if rerank else None
     retrieves = None
     if found:
         retrieves = RetrieveAgent(
@@ -140,7 +140,7 @@ def _index(
     """What is searched, and with what."""
     if candidates and index:
         raise ConfigError("--candidates and --index exclude each other; give one of them")
-    ranker = zoo.load(model, device)
+    ranker = zoo.load_ranker(model, device)
     if ranker.is_cross:
         raise ConfigError(
             f"{model} is a cross-encoder: too slow to search with; search with {zoo.DEFAULT} and "

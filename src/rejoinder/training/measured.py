@@ -50,13 +50,13 @@ def measure_run(
         made.to(device).precision = settings.precision  # as in the validations
         return made
 
-    made = ready(zoo.load_either(folder))
+    made = ready(zoo.load(folder))
     rivals: dict[str, Callable[[], Scorer]] = {"bm25": baselines.BM25}
     if isinstance(made, TextRanker) and made.config.base != NATIVE:  # that has nothing untuned
         base, room = made.config.base, made.tokens.style.max_context
         rivals["the untuned base"] = lambda: ready(baselines.untuned(base, room))
     if init_model:
-        rivals["the model it began from"] = lambda: ready(zoo.load_either(init_model))
+        rivals["the model it began from"] = lambda: ready(zoo.load(init_model))
     found = measure(made, held, settings.eval_limit, rivals)
     if isinstance(made, TextGenerator):
         found["written"] = measure_written(made, spread(held, WRITTEN_LIMIT), settings.seed)

@@ -74,7 +74,16 @@ def find(model: str | Path) -> Path:
     raise CheckpointError(f"no model {str(model)!r}: neither a folder nor one of {known}.{hint}")
 
 
-def load(model: str | Path = DEFAULT, device: str = "cpu") -> TextRanker:
+def load(model: str | Path = DEFAULT, device: str = "cpu") -> TextRanker | TextGenerator:
+    """A model by name, folder or hub name, ready to use: what chooses replies, or what writes them.
+
+    Raises CheckpointError, naming the file and what does not fit.
+    """
+    folder = find(model)
+    return load_generator(folder, device) if writes(folder) else load_ranker(folder, device)
+
+
+def load_ranker(model: str | Path = DEFAULT, device: str = "cpu") -> TextRanker:
     """A ranker by name, folder or hub name, ready to use. CheckpointError for a generator."""
     return checkpoint.load(find(model)).to(device)
 
@@ -84,12 +93,6 @@ def load_generator(model: str | Path, device: str = "cpu") -> TextGenerator:
     from rejoinder import generators
 
     return generators.load(find(model)).to(device)
-
-
-def load_either(model: str | Path, device: str = "cpu") -> TextRanker | TextGenerator:
-    """A model of either sort, by name, folder or hub name."""
-    folder = find(model)
-    return load_generator(folder, device) if writes(folder) else load(folder, device)
 
 
 def writes(model: str | Path) -> bool:
