@@ -29,8 +29,8 @@ MODULES = {
 LADDER = [
     "errors schema significance reliability progress memory batching sharded words rounding",
     "extras files metrics text config confidence diversity drawing weighing",
-    "decoding devices dictionary hints presets shape spacing",
-    "tokens data models parlai_text runs",
+    "decoding devices dictionary fetching hints presets shape spacing",
+    "tokens learned_tokens data models parlai_text runs",
     "candidates layouts ranker saved suggestion weights",
     "generator",
     "checkpoint evaluation calibration index mining perplexity",
@@ -55,7 +55,7 @@ RUNG = {name: rung for rung, names in enumerate(LADDER) for name in names.split(
 LIGHT = ["errors", "schema", "words", "metrics", "progress", "memory", "extras", "files", "text"]
 LIGHT += ["config", "confidence", "tokens", "data", "candidates", "chat", "cli", "drawing", "runs"]
 LIGHT += ["layouts", "decoding", "hints", "presets", "spacing", "shape", "dictionary"]
-LIGHT += ["parlai_text"]
+LIGHT += ["parlai_text", "learned_tokens", "fetching"]
 HEAVY = {"torch", "transformers", "peft", "accelerate", "sentence_transformers"}
 HEAVY |= {"matplotlib", "wandb"}
 

@@ -11,24 +11,45 @@ from rejoinder.progress import Bar, note
 
 @app.command(name="import")
 def import_model(
-    source: Path, /, *, out: Path, check: Path | None = None, json: Json = False
+    source: str,
+    /,
+    *,
+    out: Path,
+    candidates: Path | None = None,
+    index: Path | None = None,
+    check: Path | None = None,
+    json: Json = False,
 ) -> None:
     """Make a checkpoint of SOURCE: a model that ParlAI or transfer-learning-conv-ai trained.
 
-    Name ParlAI's model file, the folder of either, or an archive. Nothing of it is executed. The
-    model scores and speaks as it did, and chats, evaluates and trains on like any other.
+    Name ParlAI's model file, the folder of either, an archive, an address, or a name of ParlAI's
+    zoo (zoo:pretrained_transformers/model_poly/model). Nothing of it is executed. The model scores
+    and speaks as it did, and chats, evaluates and trains on like any other.
 
     Parameters
     ----------
     out
         The folder to write.
+    candidates
+        A file of ParlAI's fixed candidates, one a line; what it kept of them beside the model
+        (.vecs and .encs) is taken where it is true.
+    index
+        The folder to write the index of these candidates to.
     check
         Dialogues to measure hits@1 on, 200 examples of them.
     """
     from rejoinder import tasks
 
-    with Bar("examples") as bar:
-        told = tasks.import_model(source, out, check=check, progress=bar)
+    with Bar("bytes") as fetching, Bar("texts") as bar:
+        told = tasks.import_model(
+            source,
+            out,
+            candidates=candidates,
+            index=index,
+            check=check,
+            progress=bar,
+            fetching=fetching,
+        )
     if json:
         print(jsonlib.dumps(told))
         return

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import logging
 import os
 import re
 import shutil
 import tarfile
-import time
-import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
-from urllib.error import HTTPError
 
 from rejoinder.errors import DownloadError
+from rejoinder.fetching import Progress, fetch, sha256_of, unusable
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int | None], None]  # bytes so far, and in all if known
-
-TRIES = 3
-TIMEOUT = 30.0  # seconds without a byte
-BLOCK = 1 << 16  # bytes
-WAIT_STATUS = (408, 429)  # like all from 500 on, these may pass
 NEEDED = {"train_self_original.txt", "valid_self_original.txt"}
 TEXT_FILE = re.compile(r"(train|valid)_(self|other|both|none)_(original|revised)(_no_cands)?\.txt")
 
@@ -76,23 +65,19 @@ def get_convai2(
             found = _text_files(folder)
             if {path.name for path in found} >= NEEDED:
                 return found
-            _fetch(archive, packed, progress or _ignore, pause)
+            fetch(
+                archive.address,
+                packed,
+                by_hand="use --from FILE",
+                sha256=archive.sha256,
+                progress=progress,
+                pause=pause,
+            )
         found = _unpack(packed, folder, archive)
         packed.unlink()
         return found
     except OSError as error:
-        raise _unusable(Path(error.filename or folder), error) from error
-
-
-def _unusable(path: Path, error: OSError) -> DownloadError:
-    return DownloadError(
-        f"{path}: cannot be read or written: {error.strerror or error}; "
-        "make room or choose another folder, then run it again"
-    )
-
-
-def _ignore(done: int, total: int | None) -> None:
-    pass
+        raise unusable(Path(error.filename or folder), error) from error
 
 
 def _text_files(folder: Path) -> list[Path]:
@@ -143,7 +128,7 @@ def _save(stream: IO[bytes], target: Path) -> Path:
 
 def _unpack(packed: Path, folder: Path, archive: Archive) -> list[Path]:
     """Save the members with expected names; refuse an archive that reaches out of its folder."""
-    if _sha256(packed) != archive.sha256:
+    if sha256_of(packed) != archive.sha256:
         logger.warning("%s is not the published archive: it has another checksum", packed)
     try:
         with tarfile.open(packed) as tar:
@@ -172,90 +157,3 @@ def _member(
         )
     stream = tar.extractfile(member) if TEXT_FILE.fullmatch(name.name) else None
     return _save(stream, folder / name.name) if stream else None
-
-
-def _fetch(archive: Archive, target: Path, progress: Progress, pause: float) -> None:
-    part = target.with_name(target.name + ".part")
-    for attempt in range(TRIES):
-        time.sleep(pause * attempt)
-        try:
-            _go_on(archive.address, part, progress)
-            break
-        except (OSError, http.client.HTTPException) as error:
-            passing = not isinstance(error, HTTPError) or (
-                error.code >= 500 or error.code in WAIT_STATUS
-            )
-            if attempt + 1 == TRIES or not passing:
-                raise _unreachable(archive, target.parent, error) from error
-            logger.info("%s: %s; trying again", archive.address, error)
-    found = _sha256(part)
-    if found != archive.sha256:
-        part.unlink()
-        raise DownloadError(
-            f"{archive.address}: got a file with the sha256 {found}, expected {archive.sha256}; "
-            "it was deleted. Run it again; if that repeats, get the file elsewhere and use "
-            "--from FILE"
-        )
-    os.replace(part, target)
-
-
-def _unreachable(archive: Archive, folder: Path, error: Exception) -> DownloadError:
-    return DownloadError(
-        f"{archive.address}: cannot be fetched ({error}); expected {archive.name}. Run it again to "
-        f"go on where it stopped, or get the file elsewhere and use --from FILE (what arrived is "
-        f"kept in {folder})"
-    )
-
-
-def _go_on(address: str, part: Path, progress: Progress) -> None:
-    """Add to `part` what is missing of the file at `address`."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            if have and not _continues(answer, have):
-                have = 0
-            length = answer.headers["Content-Length"]
-            total = have + int(length) if length else None
-            _receive(answer, part, have, total, progress)
-    except HTTPError as error:
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise
-        # Nothing is missing: the last run ended between the last byte and the check.
-
-
-def _continues(answer: http.client.HTTPResponse, have: int) -> bool:
-    """Whether a server sends the rest as asked; many send all of the file anew."""
-    span = answer.headers.get("Content-Range", "")
-    return answer.status == http.client.PARTIAL_CONTENT and span.startswith(f"bytes {have}-")
-
-
-def _receive(
-    answer: http.client.HTTPResponse, part: Path, have: int, total: int | None, progress: Progress
-) -> None:
-    with ExitStack() as opened:
-        with _own_trouble(part):
-            file = opened.enter_context(open(part, "ab" if have else "wb"))
-        progress(have, total)
-        while block := answer.read(BLOCK):
-            with _own_trouble(part):
-                file.write(block)
-                file.flush()
-            have += len(block)
-            progress(have, total)
-    if total is not None and have < total:
-        raise ConnectionError(f"the connection ended after {have} of {total} bytes")
-
-
-@contextmanager
-def _own_trouble(path: Path) -> Iterator[None]:
-    """Tell a full disk, which no second try mends, from trouble on the line."""
-    try:
-        yield
-    except OSError as error:
-        raise _unusable(path, error) from error
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

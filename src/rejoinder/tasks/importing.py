@@ -5,13 +5,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rejoinder import checkpoint, evaluation, generators, zoo
-from rejoinder.errors import CheckpointError
+from rejoinder import checkpoint, evaluation, generators, saved, zoo
+from rejoinder.errors import CheckpointError, ConfigError
+from rejoinder.fetching import Progress as Fetching
+from rejoinder.files import check_replaceable
+from rejoinder.index import FILES as index_files
+from rejoinder.index import NO_VECTORS
 from rejoinder.legacy.archives import unpack
 from rejoinder.legacy.parlai import Imported, find_files, import_ranker
+from rejoinder.legacy.parlai_candidates import import_candidates
+from rejoinder.legacy.parlai_zoo import ARCHIVES, Fetched, fetch_source, find_inside
 from rejoinder.legacy.selfcheck import PROMPTS, SelfCheck, check_generator, check_ranker
 from rejoinder.legacy.transfertransfo import (
     ImportedGenerator,
@@ -23,41 +30,88 @@ from rejoinder.models.pretrained import hash_file
 from rejoinder.tasks.measuring import prepare, sampled
 from rejoinder.text import SPEAKERS
 
-ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zip")
 CHECKED = 200  # examples
 EXPECTED = (
     "expected ParlAI's model file (what -mf names), the folder of a model that ParlAI or "
-    "transfer-learning-conv-ai trained, or an archive of it"
+    "transfer-learning-conv-ai trained, an archive of it, an address of either, or zoo:NAME"
 )
 Progress = Callable[[int, int], None]
 
 
 def import_model(
-    source: Path, out: Path, *, check: Path | None = None, progress: Progress | None = None
+    source: str | Path,
+    out: Path,
+    *,
+    candidates: Path | None = None,
+    index: Path | None = None,
+    check: Path | None = None,
+    progress: Progress | None = None,
+    fetching: Fetching | None = None,
 ) -> dict[str, Any]:
     """Make a checkpoint in `out` of a model that an archived system trained.
 
     source: of a ParlAI ranker its model file, of a transfer-learning-conv-ai generator its folder;
-    or the folder of either, or an archive. -> what was found: kind, sizes, parameters, notes,
-    warnings of a self-check; with `check`, a file of dialogues, also hits@1 on 200 of them. Raises
-    CheckpointError naming the file and what does not fit; then nothing is written.
+    the folder of either, an archive, an address on the web, or a name of ParlAI's zoo such as
+    zoo:pretrained_transformers/model_poly/model. candidates, index: a file of ParlAI's fixed
+    candidates and the folder to write an index of them to, out of what ParlAI kept of them where
+    that is true. -> what was found: kind, sizes, parameters, notes, warnings of a self-check; with
+    `check`, a file of dialogues, also hits@1 on 200 of them. `progress` counts candidates and then
+    examples, `fetching` bytes. Raises CheckpointError naming the file and what does not fit,
+    DownloadError for what cannot be fetched; then nothing is written.
     """
-    with _unpacked(source) as place:
-        told = {"from": str(source), **_imported(place, source, out)}
+    check_replaceable(out, saved.FILES)  # now, not after an hour of fetching
+    indexed = _wanted(candidates, index, progress)
+    with _unpacked(fetch_source(source, progress=fetching)) as place:
+        told = {"from": str(source), **_imported(place, source, out, indexed)}
     if check is not None:
         told |= _measured(out, check, progress)
     return told
 
 
-def _imported(place: Path, source: Path, out: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Indexed:
+    """Candidates to bring along, and where to."""
+
+    file: Path
+    out: Path
+    progress: Progress | None
+
+
+def _wanted(file: Path | None, out: Path | None, progress: Progress | None) -> Indexed | None:
+    if file is None and out is None:
+        return None
+    if file is None or out is None:
+        lacks = "--index DIR, the folder to write" if out is None else "--candidates FILE"
+        raise ConfigError(f"candidates are brought along as an index; give {lacks} too, or neither")
+    check_replaceable(out, index_files)
+    return Indexed(file, out, progress)
+
+
+def _imported(
+    place: Path, source: str | Path, out: Path, indexed: Indexed | None
+) -> dict[str, Any]:
     """Read what is in a place and write it to `out`; -> facts."""
     files = find_files(place)
     if files is not None:
         ranker = import_ranker(files)
+        if indexed and ranker.ranker.is_cross:
+            raise ConfigError(NO_VECTORS)
         checkpoint.save(ranker.ranker, out, card=_ranker_card(ranker, out.name))
         again = checkpoint.load(out)  # what nobody can load is no import
-        return {**_ranker_facts(ranker), **_self_check(check_ranker(again))}
+        facts = _ranker_facts(ranker)
+        if indexed:
+            brought = import_candidates(
+                files.model, again, indexed.file, out=indexed.out, progress=indexed.progress
+            )
+            facts["notes"] = [*facts["notes"], *brought.notes]
+            facts["candidates in the index"] = len(brought.index.texts)
+        return {**facts, **_self_check(check_ranker(again))}
     conv_ai = find_conv_ai(place)
+    if conv_ai is not None and indexed:
+        raise ConfigError(
+            f"{source}: is a generator, which writes replies, so there are no candidates to bring "
+            "along; leave --candidates and --index out"
+        )
     if conv_ai is not None:
         made = import_generator(conv_ai)
         generators.save(made.generator, out, card=_generator_card(made, out.name))
@@ -67,21 +121,24 @@ def _imported(place: Path, source: Path, out: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _unpacked(source: Path) -> Iterator[Path]:
+def _unpacked(fetched: Fetched) -> Iterator[Path]:
     """The folder or file itself, or what an archive holds, for as long as it is read."""
+    source = fetched.path
     if not source.exists():
         raise CheckpointError(f"{source}: no such file or folder; {EXPECTED}")
     if source.is_dir() or source.suffix.lower() not in ARCHIVES:
         yield source
         return
     with tempfile.TemporaryDirectory() as folder:
-        inside = unpack(source, Path(folder) / "model")
+        inside = unpack(source, Path(folder) / "model", only=fetched.inside)
+        inside = find_inside(inside, fetched)
         held = [one for one in sorted(inside.iterdir()) if one.is_dir()]
         yield held[0] if len(held) == 1 and len([*inside.iterdir()]) == 1 else inside
 
 
-def _nothing_in(source: Path) -> CheckpointError:
-    if source.is_dir():
+def _nothing_in(source: str | Path) -> CheckpointError:
+    if Path(source).is_dir():
+        source = Path(source)
         found = ", ".join(sorted(file.name for file in source.iterdir())[:6]) or "nothing"
         return CheckpointError(
             f"{source}: holds {found}; expected model and model.opt as ParlAI writes them, or "
@@ -89,7 +146,7 @@ def _nothing_in(source: Path) -> CheckpointError:
             "folder that has them"
         )
     return CheckpointError(
-        f"{source}: has neither {source.name}.opt (ParlAI) nor config.json "
+        f"{source}: has neither {Path(source).name}.opt (ParlAI) nor config.json "
         f"(transfer-learning-conv-ai) beside it; {EXPECTED}"
     )
 
