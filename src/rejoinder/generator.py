@@ -269,7 +269,7 @@ class TextGenerator:
         if how.beams > 1:
             rows = [self._rows([context]) for context in contexts]
             with self._cast():
-                return [beam(self.module, row, self._meaning(), how)[0] for row in rows]
+                return [beam(self.module, row, self.meaning(), how)[0] for row in rows]
         found: list[list[int]] = [[] for _ in contexts]
         for step in self._steps(contexts, how, seeds):
             for row, token in step.items():
@@ -286,7 +286,7 @@ class TextGenerator:
     def _steps(
         self, contexts: list[list[int]], how: Decoding, seeds: list[int]
     ) -> Iterator[dict[int, int]]:
-        steps = write(self.module, self._rows(contexts), self._meaning(), how, seeds)
+        steps = write(self.module, self._rows(contexts), self.meaning(), how, seeds)
         while True:
             with self._cast():  # not around what the caller does between two tokens
                 step = next(steps, None)
@@ -294,7 +294,7 @@ class TextGenerator:
                 return
             yield step
 
-    def _meaning(self) -> Meaning:
+    def meaning(self) -> Meaning:
         """Which tokens end a reply, are never written, or show nothing when they stand alone."""
         if self._silent is None:
             size = len(self.module.body.words)

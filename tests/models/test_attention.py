@@ -111,6 +111,19 @@ def test_heads_must_share_the_width() -> None:
         MultiheadAttention(8, heads=3)
 
 
+def test_multihead_attention_drops_weights_only_while_learning() -> None:
+    made, plain = MultiheadAttention(8, 2, dropout=0.5), MultiheadAttention(8, 2)
+    plain.load_state_dict(made.state_dict())
+    query, keys, mask = torch.randn(1, 3, 8), torch.randn(1, 5, 8), torch.ones(1, 5).bool()
+    assert made.eval()(query, keys, mask).equal(plain(query, keys, mask))
+    made.train()
+    torch.manual_seed(0)
+    found = torch.stack([made(query, keys, mask) for _ in range(2000)])
+    assert not found[0].equal(found[1])
+    expected = plain(query, keys, mask)
+    assert (found.mean(0) - expected).abs().max() < 0.1  # what is kept is made up for
+
+
 def test_sqrt_divides_by_the_root_of_the_whole_width() -> None:
     assert sqrt_scale(64) == 1 / 8
 

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from rejoinder.batching import pad
-from rejoinder.errors import CheckpointError
+from rejoinder.errors import CheckpointError, ConfigError
 from rejoinder.models.bert import Bert
+from rejoinder.models.build import add_lora
 from rejoinder.models.causal import Causal, Hosted, load_causal
+from rejoinder.models.generator import Generator
 from rejoinder.models.gpt import Gpt
 from rejoinder.models.past import STEP, causal
 from rejoinder.models.pretrained import find_base
@@ -162,6 +164,8 @@ def test_an_unusual_gpt_is_left_to_the_library(changed: dict[str, Any], tmp_path
     assert isinstance(body, Hosted)
     found = ours(body, IDS[:1], MASK[:1])[0]
     assert_close(found, theirs(model, IDS[0]), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ConfigError, match="lora is 4, but the base has no linear layers"):
+        add_lora(Generator(body), 4, 8)
 
 
 @pytest.mark.parametrize("endings", [{".weight": ".g", ".bias": ".b"}, {".weight": ".w"}])

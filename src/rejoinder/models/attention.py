@@ -39,15 +39,18 @@ def late_score(dots: Tensor, mask: Tensor, scale: float | Tensor) -> Tensor:
 
 
 class MultiheadAttention(nn.Module):
-    """Attention with projections: queries over keys that are also the values."""
+    """Attention with projections: queries over keys that are also the values.
 
-    def __init__(self, width: int, heads: int) -> None:
+    dropout: share of its weights that are set to zero while learning.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if width % heads:
             raise ConfigError(
                 f"heads is {heads}; expected a number that divides the width, {width}"
             )
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.q_lin = nn.Linear(width, width)
         self.k_lin = nn.Linear(width, width)
         self.v_lin = nn.Linear(width, width)
@@ -64,7 +67,8 @@ class MultiheadAttention(nn.Module):
         query, keys = query.to(self.q_lin.weight), keys.to(self.q_lin.weight)
         mask = mask | ~mask.any(1, keepdim=True)
         q, k, v = (self._split(f(x)) for f, x in self._projected(query, keys))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+        rate = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, mask[:, None, None], rate)
         joined: Tensor = self.out_lin(out.transpose(1, 2).flatten(2))
         return joined
 

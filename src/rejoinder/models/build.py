@@ -68,6 +68,7 @@ def build(config: ModelConfig, base: Base | Native) -> BiEncoder | PolyEncoder |
         heads=config.heads,
         code_attention=config.code_attention,
         code_heads=config.code_heads,
+        dropout=config.dropout,
         pooling=config.pooling,
         normalise=config.normalise,
         scale=scale,
@@ -119,12 +120,20 @@ def towers(ranker: nn.Module) -> dict[str, Encoder | Causal]:
 
 
 def add_lora(ranker: nn.Module, rank: int, alpha: int) -> None:
-    """Freeze every tower and put adapters on all its linear layers (Hu et al. 2021)."""
+    """Freeze every tower and put adapters on all its linear layers (Hu et al. 2021).
+
+    Raises ConfigError where it has none.
+    """
     from peft import LoraConfig, get_peft_model
 
     for encoder in towers(ranker).values():
         encoder.requires_grad_(False)  # also an output layer of its own, which peft does not see
         linear = [n for n, layer in encoder.model.named_modules() if isinstance(layer, nn.Linear)]
+        if not linear:
+            raise ConfigError(
+                f"lora is {rank}, but the base has no linear layers of torch to put adapters on; "
+                "take lora 0"
+            )
         settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear)
         with warnings.catch_warnings():  # peft 0.18 asks transformers 5 under an old name
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)

@@ -132,7 +132,7 @@ class PolyEncoder(TwoTowers):
     kind: `codes`, M learned queries over the context's states; `n_first`, its first M states;
     `all`, every state. attention: `basic` without scale as in the paper (a learned one with
     normalised vectors, where products are at most 1), `sqrt`, or `multihead`. code_attention: how
-    the learned codes look at the states, likewise.
+    the learned codes look at the states, likewise. dropout: of the weights of multihead attention.
     """
 
     def __init__(
@@ -146,6 +146,7 @@ class PolyEncoder(TwoTowers):
         heads: int = 4,
         code_attention: Attention = "basic",
         code_heads: int = 4,
+        dropout: float = 0.0,
         pooling: Pooling = "mean",
         normalise: bool = True,
         scale: float = 20.0,
@@ -170,10 +171,11 @@ class PolyEncoder(TwoTowers):
         self.codes: nn.Parameter | None = None
         if kind == "codes":
             self.codes = nn.Parameter(torch.randn(codes, width) * width**-0.5)
-        self.multihead = MultiheadAttention(width, heads) if attention == "multihead" else None
+        several = attention == "multihead"
+        self.multihead = MultiheadAttention(width, heads, dropout) if several else None
         self.code_attention = code_attention
         own = kind == "codes" and code_attention == "multihead"
-        self.code_multihead = MultiheadAttention(width, code_heads) if own else None
+        self.code_multihead = MultiheadAttention(width, code_heads, dropout) if own else None
         start = SHARPNESS if normalise and attention == "basic" else 1.0
         self.sharpness = Scale(start, learn_scale and normalise and attention == "basic")
 
