@@ -364,6 +364,6 @@ def test_presets_are_settings() -> None:
     }
     assert PRESETS.keys() == KIND_OF.keys()
     for name, values in PRESETS.items():
-        model, settings, style = tasks.split_settings({"kind": KIND_OF[name], **values})
+        model, settings, style, _ = tasks.split_settings({"kind": KIND_OF[name], **values})
         assert model.kind == KIND_OF[name]
         assert (settings.lr, style.max_history) == expected[model.kind]

@@ -148,6 +148,9 @@ SETUPS = {
     "a setting in `config.json` that cannot be": Setup(
         prepare=edit("mine/config.json", '"codes": 4', '"codes": "four"')
     ),
+    "an import into a folder with other things in it": Setup(
+        prepare=write("data/talk.jsonl", TALK)
+    ),
     "a calibration with hardly any replies": Setup(
         prepare=write("talk.jsonl", line("hi", "hello"))
     ),
