@@ -60,6 +60,8 @@ _PARLAI: dict[str, Any] = {
     "eval_epochs": 0.5,
     "eval_limit": 8000,
     "metric": "hits@1",
+    "stop_after": 10,
+    "max_time": 3333.0,  # minutes: 200,000 seconds
     "max_history": 20,
     "max_context": 362,
     "max_reply": 72,

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rejoinder import generators, tasks, zoo
+from rejoinder.agents import GenerateAgent
+from rejoinder.agents.protocol import newest
 from rejoinder.data import read
 from rejoinder.decoding import Decoding
 from rejoinder.generator import TextGenerator
@@ -192,6 +194,19 @@ def test_user_text_never_becomes_a_special_token() -> None:
     for token in (*SPEAKERS, "<unk>"):
         (ids,) = layout.pieces.ids([f"hello {token}"])
         assert not set(ids) & set(layout.ids)
+
+
+def test_a_chat_reads_more_messages_where_it_is_asked_to(tmp_path: Path) -> None:
+    tasks.import_model(LEGACY, tmp_path / "ours")
+    said = tuple(Message("assistant" if i % 2 else "user", "hi .") for i in range(9))
+    lengths = []
+    for wanted in (0, 3, 9):
+        agent = tasks.make_agent(tmp_path / "ours", max_history=wanted)
+        assert isinstance(agent, GenerateAgent)
+        seen = newest(Dialogue(said), wanted)
+        lengths.append(len(agent.generator.layout.context(seen)))
+    each = 3  # two tokens behind a speaker
+    assert lengths == [2 + each * count for count in (5, 3, 9)]
 
 
 SUPPORT = Path(__file__).parents[2] / "examples" / "support"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,6 +11,7 @@ from rejoinder import zoo
 from rejoinder.agents import Agent, ChooseAgent, GenerateAgent, HintedAgent, RetrieveAgent
 from rejoinder.decoding import Decoding
 from rejoinder.errors import ConfigError
+from rejoinder.generator import TextGenerator
 from rejoinder.index import Index
 from rejoinder.ranker import TextRanker
 from rejoinder.tasks.answering import cached_index
@@ -42,8 +44,9 @@ def make_agent(
     retrieve answers with candidates of a file, a known set (`sample` if none), or an index; rerank
     orders the best again by the model `rerank`. generate writes as `how` says, and says the best of
     `best_of` by `rerank` or by itself. hint and choose do both, retrieving with the model
-    `retriever`; of choose `rerank` chooses, or the retriever. Raises ConfigError for what does not
-    go together.
+    `retriever`; of choose `rerank` chooses, or the retriever. max_history: so many newest messages
+    are read, also where a model was made for fewer. Raises ConfigError for what does not go
+    together.
     """
     check_weight(persona_weight)  # now, not after many candidates were encoded
     writes = zoo.writes(model)
@@ -56,6 +59,8 @@ def make_agent(
         searches = (retriever or zoo.DEFAULT) if writes else model
         found = _index(searches, candidates, index, device, progress)
     second = zoo.load_ranker(rerank, device) if rerank else None
+    for ranker in (second, found[1] if found else None):
+        _read_on(ranker, max_history)
     retrieves = None
     if found:
         retrieves = RetrieveAgent(
@@ -67,8 +72,10 @@ def make_agent(
         )
     if retrieves and not writes:
         return retrieves
+    generator = zoo.load_generator(model, device)
+    _read_on(generator, max_history)
     writer = GenerateAgent(
-        zoo.load_generator(model, device),
+        generator,
         how,
         best_of=best_of or (SEVERAL if name == "choose" and _draws(how) else 1),
         chooser=second,
@@ -80,6 +87,12 @@ def make_agent(
     if name == "hint":
         return HintedAgent(writer, retrieves)
     return ChooseAgent(writer, retrieves, second, persona_weight=persona_weight)
+
+
+def _read_on(model: TextRanker | TextGenerator | None, max_history: int) -> None:
+    """Let a model read so many messages, if it was made for fewer; its tokens still have to do."""
+    if model is not None and 0 < model.tokens.style.max_history < max_history:
+        model.tokens.style = replace(model.tokens.style, max_history=max_history)
 
 
 def _check(
