@@ -19,6 +19,7 @@ from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, from_map
 from rejoinder.data import READERS, guess, read
 from rejoinder.decoding import Decoding
 from rejoinder.schema import examples
+from rejoinder.shape import Shape
 from rejoinder.text import TextFormat
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,7 @@ INLINE = re.compile(r"`rejoinder ([^`]+)`")
 LINK = re.compile(r"\[[^][]*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$|<a id=\"([^\"]+)\">", re.MULTILINE)
 SECTIONS: dict[str, type[Any]] = {"model": ModelConfig, "train": TrainConfig, "text": TextFormat}
+SECTIONS["shape"] = Shape
 
 
 def names(page: Path) -> str:
@@ -174,7 +176,7 @@ def shown(value: Any) -> str:
 @pytest.mark.parametrize(
     ("page", "heading", "command", "elsewhere"),
     [
-        ("training.md", "## The command", cli.train.train, {"model", "settings", "style"}),
+        ("training.md", "## The command", cli.train.train, {"model", "settings", "style", "shape"}),
         ("training.md", "## Hard negatives", cli.mine.mine, set()),
         ("evaluation.md", "# Evaluation", cli.measure.evaluate, set()),
         ("chat.md", "## Options", cli.chat.chat, set()),

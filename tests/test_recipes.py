@@ -20,6 +20,7 @@ from rejoinder import cli
 from rejoinder.config import ModelConfig, TrainConfig, from_mapping, read_toml
 from rejoinder.data import write_jsonl
 from rejoinder.schema import Dialogue, Message
+from rejoinder.shape import Shape
 from rejoinder.text import TextFormat
 
 ROOT = Path(__file__).parents[1]
@@ -74,12 +75,13 @@ def rows() -> list[list[str]]:
 
 def settings() -> dict[str, Any]:
     """Every setting of `rejoinder train` and its default."""
-    return {field.name: field.default for kind in SECTIONS.values() for field in fields(kind)}
+    kinds = [*SECTIONS.values(), Shape]
+    return {field.name: field.default for kind in kinds for field in fields(kind)}
 
 
 def known() -> set[str]:
     """Names of all options of `rejoinder train`; what is on or off also with `no_`."""
-    options = set(inspect.signature(cli.train.train).parameters) - set(PARTS.values())
+    options = set(inspect.signature(cli.train.train).parameters) - {*PARTS.values(), "shape"}
     options |= {field.name for field in fields(cli.train.Around)}
     switches = {f"no_{name}" for name, default in settings().items() if isinstance(default, bool)}
     return options | set(settings()) | switches

@@ -75,7 +75,7 @@ def test_real_runs(make: Make, lessons: list[Example], tmp_path: Path) -> None:
     assert [row["step"] for row in record.validations] == [2, 4, 5]
     for row in record.steps:
         assert row["of"] == 5
-        assert 0 < row["lr"] <= SMALL.lr
+        assert 0 < row["lr"] <= 1e-3
         assert row["memory"] > 10**7
     assert record.best == max(row["dev"]["hits@1"] for row in record.validations)
 

@@ -59,14 +59,19 @@ def fresh(config: ModelConfig, style: TextFormat, *, trainable: bool = False) ->
 
 def fresh_native(config: ModelConfig, shape: Shape, tokens: Rows) -> TextRanker:
     """A ranker on an encoder of our own, not trained yet."""
+    check_all_learned(config)
+    module = build(config, Native(shape))
+    check_positions(module, tokens.style)
+    return TextRanker(module, tokens, config, name=f"untuned {config.kind} on {NATIVE}")
+
+
+def check_all_learned(config: ModelConfig) -> None:
+    """Raise ConfigError for adapters on an encoder of our own."""
     if config.lora:
         raise ConfigError(
             f"lora is {config.lora}, but the base is native: its weights are the model's own and "
             "all learned; take lora 0"
         )
-    module = build(config, Native(shape))
-    check_positions(module, tokens.style)
-    return TextRanker(module, tokens, config, name=f"untuned {config.kind} on {NATIVE}")
 
 
 def save(

@@ -53,7 +53,7 @@ class ModelConfig:
     kind: Kind = "bi"
     """What is scored how; the command line says it first, `rejoinder train bi`."""
     base: str = "minilm"
-    """Pretrained encoder: minilm, a hub name, or a folder."""
+    """Pretrained encoder: minilm, a hub name, or a folder; native: one of our own, from scratch."""
     base_sha256: str = ""
     """Of the base's model.safetensors; filled in by itself, an error if it differs."""
     towers: Literal["shared", "separate"] = "shared"
@@ -193,8 +193,9 @@ class TrainConfig:
     """Random candidates to search for each example; 0 = all (a cross-encoder needs some, as 24)."""
     mine_margin: float = 0.0
     """Candidates scored above the right reply minus this may be right, and are left out."""
-    lr: float = 1e-3
-    """Peak learning rate."""
+    lr: float = 0.0
+    """Peak learning rate; if none is given 1e-3 with adapters, 5e-5 when all weights are learned,
+    5e-4 from scratch."""
     optimizer: Literal["adamw", "adamax", "sgd"] = "adamw"
     """What moves the weights."""
     betas: tuple[float, float] = (0.9, 0.999)

@@ -13,10 +13,11 @@ from typing import Any
 
 from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig
 from rejoinder.errors import ConfigError, RejoinderError
+from rejoinder.shape import Shape
 from rejoinder.text import TextFormat
 
 LOWER_IS_BETTER = {"mean_rank", "perplexity"}
-SOURCES = ("data", "dev", "init_model")  # named in settings.json beside the sections
+SOURCES = ("data", "dev", "init_model", "dictionary")  # named in settings.json beside the sections
 Row = dict[str, Any]
 
 
@@ -25,7 +26,7 @@ class Recorded:
     """What the folder of a run says of it. Rows are sorted by step, a repeated one counts once."""
 
     folder: Path
-    settings: dict[str, Any]  # by name: those of model, train and text, data, dev, init_model
+    settings: dict[str, Any]  # by name: those of model, train, text and shape, and SOURCES
     steps: list[Row]  # step, loss, examples_per_second and more
     validations: list[Row]  # step, dev
     position: Row  # step, seconds, waited; of the last save
@@ -70,8 +71,9 @@ class Recorded:
 
 def sections(kind: str = "") -> dict[str, type[Any]]:
     """The sections of a run's settings, and the class of each, for a model of a kind."""
-    model = GeneratorConfig if kind == "generator" else ModelConfig
-    return {"model": model, "train": TrainConfig, "text": TextFormat}
+    if kind == "generator":
+        return {"model": GeneratorConfig, "train": TrainConfig, "text": TextFormat}
+    return {"model": ModelConfig, "train": TrainConfig, "text": TextFormat, "shape": Shape}
 
 
 def defaults(kind: str = "") -> dict[str, Any]:
@@ -167,7 +169,8 @@ def _settings(file: Path) -> dict[str, Any]:
     model = read.get("model")
     kind = str(model.get("kind")) if isinstance(model, dict) else ""
     found = defaults(kind)
-    for section in sections(kind):
+    told = [name for name in sections(kind) if name != "shape" or name in read]  # from scratch
+    for section in told:
         if not isinstance(read.get(section), dict):
             raise _broken(file, f"a section {section!r}")
         found |= read[section]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -71,11 +72,11 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def assert_refused(archive: Path, reason: str) -> None:
+def assert_refused(archive: Path, reason: str, **how: Any) -> None:
     """Not even a folder is left, and nothing beside it."""
     before = sorted(archive.parent.rglob("*"))
     with pytest.raises(CheckpointError, match=f"^{archive}: .*{reason}"):
-        unpack(archive, archive.parent / "sub" / "out")
+        unpack(archive, archive.parent / "sub" / "out", **how)
     left = set(archive.parent.rglob("*")) - set(before)
     assert left <= {archive.parent / "sub"}
 
@@ -227,6 +228,17 @@ def test_names_are_not_cut_at_a_zero_byte(tmp_path: Path) -> None:
     assert_refused(archive, "has a name with control characters")
 
 
+@KINDS
+def test_of_several_folders_one_is_unpacked(tmp_path: Path, kind: str) -> None:
+    """All members are looked at all the same; without such a folder all is unpacked."""
+    files = {"one/model": b"1", "all/two/model": b"2", "two.txt": b"3", "three/two": b"4"}
+    archive = pack(tmp_path / f"a.{kind}", files)
+    assert tree(unpack(archive, tmp_path / "two", only="two")) == {"all/two/model": b"2"}
+    assert tree(unpack(archive, tmp_path / "five", only="five")) == files
+    bad = pack(tmp_path / f"b.{kind}", {"two/model": b"2", "../out": b"x"})
+    assert_refused(bad, "out", only="two")
+
+
 # Sizes
 
 
@@ -234,7 +246,8 @@ def test_names_are_not_cut_at_a_zero_byte(tmp_path: Path) -> None:
 def test_limits(tmp_path: Path, kind: str) -> None:
     archive = pack(tmp_path / f"a.{kind}", {"a": b"x" * 600, "b": b"x" * 400, "c": b""})
     assert unpack(archive, tmp_path / "out", most_bytes=1000, most_members=3).is_dir()
-    for limits in ({"most_bytes": 999}, {"most_members": 2}):
+    tight: list[dict[str, Any]] = [{"most_bytes": 999}, {"most_members": 2}]
+    for limits in tight:
         with pytest.raises(CheckpointError, match="more than .* files or .* bytes, at '[bc]'"):
             unpack(archive, tmp_path / "other", **limits)
     assert not (tmp_path / "other").exists()

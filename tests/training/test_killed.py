@@ -28,6 +28,7 @@ KINDS = {
     "cross": ["cross", "--optimizer", "adamax", "--negatives", "2"],
     "generator": ["generator", "--by-dialogue", "--dropout", "0.1", "--context-coef", "1"],
     "bi-streamed": ["bi", "--stream", "--buffer", "7"],
+    "bi-from-scratch": ["bi", "--n-layers", "2", "--n-heads", "2", "--embedding-size", "16"],
     "bi-mined": ["bi", "--candidates", "batch-hard", "--mine-every", "5", "--mine-keep", "2"],
 }
 # The process kills itself the n-th time that it comes to a place of the code (0: never), and says
@@ -61,7 +62,8 @@ finally:
 
 def command(name: str, talk: Path, base: Path, out: Path) -> list[str]:
     kind, *more = KINDS[name]
-    options = f"--data {talk} --dev {talk} --base {base} --out {out} --batch-size 5 --epochs 3"
+    on = "native" if "--n-layers" in more else base
+    options = f"--data {talk} --dev {talk} --base {on} --out {out} --batch-size 5 --epochs 3"
     options += " --save-every 3 --warmup 3 --lr 3e-3 --max-context 40 --max-reply 12 --seed 3"
     adapters = [] if "--lora" in more else ["--lora", "0"]
     return ["train", kind, *options.split(), *more, *adapters]
@@ -79,6 +81,8 @@ def finish(arguments: Sequence[str]) -> None:
 
 def check_same(one: Path, two: Path) -> None:
     """Weights, moments and place of two runs, to the last bit."""
+    words = [out / "best" / "tokenizer.json" for out in (one, two)]
+    assert words[0].read_bytes() == words[1].read_bytes()
     for part in ("last/state.safetensors", "best/model.safetensors"):
         a, b = load_file(one / part), load_file(two / part)
         assert list(a) == list(b)

@@ -18,6 +18,8 @@ import torch
 from rejoinder.training.processes import ALONE, Processes, join
 
 STEPS = 20
+NATIVE = ["--base", "native", "--n-layers", "2", "--n-heads", "2"]
+NATIVE += ["--embedding-size", "16", "--ffn-size", "32"]
 TRAINING = {
     "bi": ["bi"],
     "bi-cached": ["bi", "--max-tokens", "60"],
@@ -28,6 +30,7 @@ TRAINING = {
     "cross-separate": ["cross", "--towers", "separate", "--batch-size", "5"],
     "cross-cached": ["cross", "--max-tokens", "100"],
     "bi-two-towers-hard": ["bi", "--towers", "separate", "--candidates", "batch-hard"],
+    "poly-from-scratch": ["poly", *NATIVE],
 }
 
 
@@ -108,7 +111,9 @@ def test_the_end_of_a_process_has_its_exit_code(tmp_path: Path) -> None:
 def trained(count: int, options: Sequence[str], talk: Path, base: Path, out: Path) -> Path:
     kind, *more = options
     command = ["-m", "rejoinder", "train", kind, "--data", str(talk), "--dev", str(talk)]
-    command += ["--base", str(base), "--out", str(out), "--max-steps", str(STEPS), *more]
+    command += ["--out", str(out), "--max-steps", str(STEPS), *more]
+    if "--base" not in more:
+        command += ["--base", str(base)]
     if "--batch-size" not in more:
         command += ["--batch-size", "7"]
     command += ["--precision", "fp32", "--log-every", "1", "--lr", "3e-3"]
@@ -178,7 +183,7 @@ def test_two_processes_equal_one(name: str, talk: Path, base: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bi-cached", "poly-adapters", "cross"])
+@pytest.mark.parametrize("name", ["bi-cached", "poly-adapters", "cross", "poly-from-scratch"])
 def test_two_processes_with_weights_in_pieces_equal_one(
     name: str, talk: Path, base: Path, tmp_path: Path
 ) -> None:

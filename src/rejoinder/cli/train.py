@@ -6,7 +6,7 @@ import json as jsonlib
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,9 +24,13 @@ from rejoinder.config import (
 )
 from rejoinder.errors import ConfigError
 from rejoinder.progress import Bar, note
+from rejoinder.shape import Shape
 from rejoinder.text import TextFormat
 
-OVERRIDE = re.compile(r"(model|train|text)\.\w+=")
+OVERRIDE = re.compile(r"(model|train|text|shape)\.\w+=")
+Sections = Mapping[str, type[Any]]
+COMMON: Sections = {"train": TrainConfig, "text": TextFormat}
+OWN = "An encoder of our own, with --base native"  # heading of options in the help
 
 
 train_app = App(
@@ -48,8 +52,11 @@ class Around:
     """Folder of the run; a new one in runs/, named after time and kind, if not given."""
     init_model: str | None = None
     """Start from this model (a folder or a name of the zoo), which may be of another kind."""
+    dictionary: Path | None = None
+    """With --base native: ParlAI's .dict file, its .codecs beside it, in place of a tokenizer that
+    is learned from the data."""
     config: Path | None = None
-    """A TOML file with [model], [train] and [text]; flags win over it."""
+    """A TOML file with [model], [train], [text] and [shape]; flags win over it."""
     skip_bad: Flag = False
     """Leave bad lines out and report them, instead of stopping at the first."""
     device: str = "cpu"
@@ -72,6 +79,7 @@ def train(
     model: Annotated[ModelConfig | None, Parameter(name="*")] = None,
     settings: Annotated[TrainConfig | None, Parameter(name="*")] = None,
     style: Annotated[TextFormat | None, Parameter(name="*")] = None,
+    shape: Annotated[Shape | None, Parameter(name="*", group=OWN)] = None,
 ) -> None:
     """Train a bi-, poly- or cross-encoder; again with the same --out, it goes on where it stopped.
 
@@ -82,7 +90,8 @@ def train(
     preset
         Settings to begin with: those that ParlAI's rankers were tuned with. --config wins.
     """
-    _train(kind, ModelConfig, overrides, around, (model, settings, style), preset)
+    sections: Sections = {"model": ModelConfig, **COMMON, "shape": Shape}
+    _train(kind, sections, overrides, around, (model, settings, style, shape), preset)
 
 
 @train_app.command
@@ -103,12 +112,13 @@ def generator(
     preset
         Settings to begin with: transfertransfo has those of the paper's code. --config wins.
     """
-    _train("generator", GeneratorConfig, overrides, around, (model, settings, style), preset)
+    sections: Sections = {"model": GeneratorConfig, **COMMON}
+    _train("generator", sections, overrides, around, (model, settings, style), preset)
 
 
 def _train(
     kind: str,
-    made_of: type[Any],
+    sections: Sections,
     overrides: Sequence[str],
     around: Around,
     parts: Sequence[Any],
@@ -117,7 +127,6 @@ def _train(
     """Settings from the least to the most particular: preset, file, words, flags."""
     from rejoinder import tasks
 
-    sections = {"model": made_of, "train": TrainConfig, "text": TextFormat}
     values = {} if around.config is None else read_settings(around.config, sections)
     # --data takes all words that follow it, these too
     words = [str(path) for path in around.data if OVERRIDE.match(str(path))]
@@ -135,6 +144,7 @@ def _train(
         dev=around.dev,
         out=around.out,
         init_model=around.init_model,
+        dictionary=around.dictionary,
         skip_bad=around.skip_bad,
         device=around.device,
         command=shlex.join(["rejoinder", *typed]),

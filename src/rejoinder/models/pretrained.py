@@ -61,8 +61,8 @@ def find_base(name: str, sha256: str = "") -> Base:
     """
     if name == NATIVE:
         raise CheckpointError(
-            f"base {NATIVE!r} has no weights of its own: it is how imported rankers are built; "
-            "begin a bi-, poly- or cross-encoder with one (--init-model), or name another base"
+            f"base {NATIVE!r} has no weights of its own: bi-, poly- and cross-encoders on it are "
+            "trained from scratch, and nothing else; name another base"
         )
     folder = _folder(name)
     weights = weight_files(folder)

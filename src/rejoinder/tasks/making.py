@@ -13,6 +13,7 @@ from rejoinder import calibration, checkpoint, zoo
 from rejoinder.config import GeneratorConfig, ModelConfig, TrainConfig, from_mapping
 from rejoinder.errors import ConfigError
 from rejoinder.presets import KIND_OF, PRESETS
+from rejoinder.shape import Shape
 from rejoinder.tasks.machine import fast_precision
 from rejoinder.tasks.measuring import examples_of
 from rejoinder.text import TextFormat
@@ -28,6 +29,7 @@ def train(
     dev: str | Path | None = None,
     out: str | Path | None = None,
     init_model: str | Path | None = None,
+    dictionary: str | Path | None = None,
     skip_bad: bool = False,
     device: str = "cpu",
     command: str = "",
@@ -45,9 +47,11 @@ def train(
     With `skip_bad` a bad line is told to `say` and left out. `tensorboard` and `wandb` get the
     curves; `report` says whether report.md is written at the end. `settings` are fields of
     ModelConfig (of a generator GeneratorConfig), TrainConfig and TextFormat by name, such as
-    `epochs=3`; they win over those of `preset`.
+    `epochs=3`; they win over those of `preset`. A ranker with `base="native"` begins from scratch:
+    then fields of Shape are settings too, and `dictionary` is one of ParlAI to read with.
     """
     from rejoinder.training import processes, start
+    from rejoinder.training.scratch import Scratch
     from rejoinder.training.writers import Curves
 
     wanted: dict[Curves, bool] = {"tensorboard": tensorboard, "wandb": wandb}
@@ -64,6 +68,7 @@ def train(
         model=parts[0],
         settings=parts[1],
         style=parts[2],
+        scratch=Scratch(parts[3], Path(dictionary) if dictionary else None),
         init_model=zoo.find(init_model) if init_model else None,
         given={*settings, *(() if kind == "generator" else _shape_of(begun))},
         skip_bad=skip_bad,
@@ -102,11 +107,11 @@ def _silent(_: str) -> None:
 
 def split_settings(
     values: dict[str, Any],
-) -> tuple[ModelConfig | GeneratorConfig, TrainConfig, TextFormat]:
+) -> tuple[ModelConfig | GeneratorConfig, TrainConfig, TextFormat, Shape]:
     """Each setting to the class that has it; an unknown one is an error with the nearest name."""
     writes = values.get("kind") == "generator"
     model: type[ModelConfig | GeneratorConfig] = GeneratorConfig if writes else ModelConfig
-    kinds = (model, TrainConfig, TextFormat)
+    kinds = (model, TrainConfig, TextFormat, *(() if writes else (Shape,)))
     known = {field.name: kind for kind in kinds for field in fields(kind)}
     for name in values:
         if name not in known:
@@ -121,6 +126,7 @@ def split_settings(
         from_mapping(model, part(model), "settings"),
         from_mapping(TrainConfig, part(TrainConfig), "settings"),
         from_mapping(TextFormat, part(TextFormat), "settings"),
+        from_mapping(Shape, part(Shape), "settings"),
     )
 
 

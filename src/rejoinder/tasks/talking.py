@@ -44,23 +44,20 @@ def make_agent(
     retrieve answers with candidates of a file, a known set (`sample` if none), or an index; rerank
     orders the best again by the model `rerank`. generate writes as `how` says, and says the best of
     `best_of` by `rerank` or by itself. hint and choose do both, retrieving with the model
-    `retriever`; of choose `rerank` chooses, or the retriever. max_history: so many newest messages
-    are read, also where a model was made for fewer. Raises ConfigError for what does not go
-    together.
+    `retriever`; of choose `rerank` chooses, or the retriever. Raises ConfigError for what does not
+    go together.
     """
     check_weight(persona_weight)  # now, not after many candidates were encoded
     writes = zoo.writes(model)
     name: Name = agent or ("generate" if writes else "rerank" if rerank else "retrieve")
     _check(name, model, writes, how is not None or best_of is not None, rerank, retriever)
+    _check_search(name, candidates, index)
     found = None
-    if name == "generate":
-        _check_no_search(candidates, index)
-    else:
+    if name != "generate":
         searches = (retriever or zoo.DEFAULT) if writes else model
         found = _index(searches, candidates, index, device, progress)
     second = zoo.load_ranker(rerank, device) if rerank else None
-    for ranker in (second, found[1] if found else None):
-        _read_on(ranker, max_history)
+    _read_on(max_history, second, found[1] if found else None)
     retrieves = None
     if found:
         retrieves = RetrieveAgent(
@@ -72,16 +69,15 @@ def make_agent(
         )
     if retrieves and not writes:
         return retrieves
-    generator = zoo.load_generator(model, device)
-    _read_on(generator, max_history)
     writer = GenerateAgent(
-        generator,
+        zoo.load_generator(model, device),
         how,
         best_of=best_of or (SEVERAL if name == "choose" and _draws(how) else 1),
         chooser=second,
         max_history=max_history,
         repeat=repeat,
     )
+    _read_on(max_history, writer.generator)
     if not retrieves:
         return writer
     if name == "hint":
@@ -89,10 +85,11 @@ def make_agent(
     return ChooseAgent(writer, retrieves, second, persona_weight=persona_weight)
 
 
-def _read_on(model: TextRanker | TextGenerator | None, max_history: int) -> None:
-    """Let a model read so many messages, if it was made for fewer; its tokens still have to do."""
-    if model is not None and 0 < model.tokens.style.max_history < max_history:
-        model.tokens.style = replace(model.tokens.style, max_history=max_history)
+def _read_on(max_history: int, *models: TextRanker | TextGenerator | None) -> None:
+    """Let models read so many messages, if made for fewer; the same tokens still have to do."""
+    for model in models:
+        if model is not None and 0 < model.tokens.style.max_history < max_history:
+            model.tokens.style = replace(model.tokens.style, max_history=max_history)
 
 
 def _check(
@@ -135,8 +132,8 @@ def _draws(how: Decoding | None) -> bool:
     return how is None or not (how.greedy or how.beams > 1)
 
 
-def _check_no_search(candidates: str | Path | None, index: Path | None) -> None:
-    if candidates or index:
+def _check_search(name: Name, candidates: str | Path | None, index: Path | None) -> None:
+    if name == "generate" and (candidates or index):
         raise ConfigError(
             "--agent generate searches no candidates; leave --candidates and --index out, or take "
             "--agent choose or hint"

@@ -1,9 +1,9 @@
-"""What is to be trained: a model on the bare base, or from where another one stands."""
+"""What is to be trained: a model on the bare base, from where another stands, or from scratch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from rejoinder.models.build import towers
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Example
 from rejoinder.text import TextFormat
+from rejoinder.training.scratch import Ready
 
+# Learning rates where none is asked for.
+ADAPTERS_LR, ALL_WEIGHTS_LR, SCRATCH_LR = 1e-3, 5e-5, 5e-4
 Say = Callable[[str], None]
 Model = TextRanker | TextGenerator
 
@@ -30,14 +33,21 @@ def begin(
     init_model: Path | None,
     given: Collection[str],
     say: Say,
+    ready: Ready | None = None,
 ) -> Model:
     """The model to train, with everything frozen that its settings freeze.
 
-    Raises ConfigError for settings that contradict `init_model` or do not go with the kind.
+    With `ready` it is a ranker from scratch, on an encoder of that shape. Raises ConfigError for
+    settings that contradict `init_model` or do not go with the kind.
     """
     torch.manual_seed(settings.seed)  # of fresh weights: codes, adapters, heads
-    found = _fresh(model, style) if init_model is None else _heir(init_model, model, style, given)
-    made, fresh, left = found
+    fresh, left = list[str](), list[str]()
+    if ready and isinstance(model, ModelConfig):
+        made: Model = checkpoint.fresh_native(replace(model, lora=0), ready.shape, ready.tokens)
+    elif init_model is None:
+        made = _fresh(model, style)
+    else:
+        made, fresh, left = _heir(init_model, model, style, given)
     if fresh:
         say(f"fresh weights, not in {init_model}: {', '.join(fresh)}")
     if left:
@@ -59,12 +69,23 @@ def name_of(model: Path) -> str:
     return model.parent.name if model.name == "best" else model.name
 
 
-def _fresh(
-    model: ModelConfig | GeneratorConfig, style: TextFormat
-) -> tuple[Model, list[str], list[str]]:
+def resolve_lr(
+    settings: TrainConfig, made: Model, given: Collection[str], *, scratch: bool
+) -> TrainConfig:
+    """The settings with a learning rate; where none was given, that for what is to be learned.
+
+    A rate of 0 that was asked for stays: nothing moves.
+    """
+    if settings.lr or "lr" in given:
+        return settings
+    whole = SCRATCH_LR if scratch else ALL_WEIGHTS_LR
+    return replace(settings, lr=ADAPTERS_LR if made.config.lora else whole)
+
+
+def _fresh(model: ModelConfig | GeneratorConfig, style: TextFormat) -> Model:
     if isinstance(model, GeneratorConfig):
-        return generators.fresh(model, style, trainable=True), [], []
-    return checkpoint.fresh(model, style, trainable=True), [], []
+        return generators.fresh(model, style, trainable=True)
+    return checkpoint.fresh(model, style, trainable=True)
 
 
 def _heir(

@@ -10,12 +10,11 @@ from typing import Any
 
 from rejoinder import checkpoint, saved
 from rejoinder.calibration import Calibrated
-from rejoinder.config import GeneratorConfig, ModelConfig
 from rejoinder.evaluation import Report
 from rejoinder.files import write_bytes
 from rejoinder.generator import TextGenerator
 from rejoinder.ranker import TextRanker
-from rejoinder.shape import NATIVE
+from rejoinder.shape import NATIVE, Shape
 from rejoinder.training.markdown import table
 
 KINDS = {
@@ -27,6 +26,11 @@ KINDS = {
 WHAT = {"generator": "writes replies to a dialogue and scores given ones"}
 
 
+def nothing(base: str) -> str:
+    """Where a model started from that started from no other model."""
+    return "random weights, from scratch" if base == NATIVE else "the base"
+
+
 def card(
     model: TextRanker | TextGenerator, name: str, origin: Mapping[str, Any], report: Report | None
 ) -> str:
@@ -36,13 +40,13 @@ def card(
     lines = [
         f"# {name}",
         "",
-        f"A {KINDS[config.kind]} that {what}, made with rejoinder on {_base(config)}.",
+        f"A {KINDS[config.kind]} that {what}, made with rejoinder on {_base(model)}.",
         "",
         "| | |",
         "|---|---|",
         f"| data | {', '.join(origin['data'])} ({origin['examples']} examples) |",
         f"| command | `{origin['command']}` |",
-        f"| started from | {origin['init_model'] or 'the base'} |",
+        f"| started from | {origin['init_model'] or nothing(config.base)} |",
         f"| weights | {_weights(model)} |",
         f"| versions | torch {origin['torch']}, transformers {origin['transformers']}, "
         f"Python {origin['python']} |",
@@ -62,10 +66,19 @@ def card(
     return "\n".join(lines)
 
 
-def _base(config: ModelConfig | GeneratorConfig) -> str:
+def _base(model: TextRanker | TextGenerator) -> str:
+    config = model.config
     if config.base == NATIVE:
-        return "a transformer of its own"
+        native = checkpoint.native_of(model.module)
+        return f"a transformer of its own{_sizes(native.shape) if native else ''}"
     return f"the base `{config.base}` (sha256 of its weights {config.base_sha256[:16]})"
+
+
+def _sizes(shape: Shape) -> str:
+    return (
+        f" ({shape.n_layers} layers, {shape.embedding_size} wide, {shape.n_heads} heads, "
+        f"{shape.vocabulary:,} tokens)"
+    )
 
 
 def _weights(model: TextRanker | TextGenerator) -> str:

@@ -1,6 +1,7 @@
 """The folder of a run: whose it is, what was asked for, what was seen.
 
 settings.json  all settings; a run goes on only with the same ones
+tokenizer.json of a ranker from scratch, learned from its data
 log.jsonl      a line for every report and validation
 best/          the best checkpoint
 last/          the state to go on from
@@ -19,9 +20,13 @@ from rejoinder.errors import ConfigError, RejoinderError
 from rejoinder.files import check_replaceable, recover, write_text
 from rejoinder.generator import TextGenerator
 from rejoinder.ranker import TextRanker
+from rejoinder.shape import Shape
 from rejoinder.text import TextFormat
+from rejoinder.tokens import Tokens
 from rejoinder.training.resume import STATE_FILES
 
+TOKENIZER = "tokenizer.json"
+NAMES = ("data", "dev", "init_model", "dictionary")
 # What changes how a run is run, but nothing that it learns, save rounding and the draws of dropout.
 FREE = ("max_time", "max_tokens", "parallel", "log_every")
 
@@ -37,7 +42,8 @@ def claim(
             "model": to_mapping(ranker.config),
             "train": to_mapping(config),
             "text": to_mapping(ranker.tokens.style),
-            **{name: origin.get(name) for name in ("data", "examples", "dev", "init_model")},
+            **({"shape": origin["shape"]} if "shape" in origin else {}),
+            **{name: origin.get(name) for name in (*NAMES, "examples")},
         },
         indent=2,
     )
@@ -52,7 +58,20 @@ def claim(
         )
     check_replaceable(out / "best", saved.FILES)  # now, not at the first validation
     check_replaceable(out / "last", STATE_FILES)
+    kept = file.is_file() and (out / TOKENIZER).is_file()
+    if "shape" in origin and isinstance(ranker.tokens, Tokens) and not kept:
+        _keep_tokenizer(out / TOKENIZER, ranker.tokens.files()[TOKENIZER])
     write_text(file, settings + "\n")
+
+
+def _keep_tokenizer(file: Path, text: str) -> None:
+    """Write the tokenizer beside the run; one that is there already must be this one."""
+    if file.exists() and (not file.is_file() or file.read_bytes() != text.encode()):
+        raise ConfigError(
+            f"{file}: is there, and another one than this run has learned; expected a new folder "
+            "or that of this run, so choose another --out"
+        )
+    write_text(file, text)
 
 
 def _same(one: Any, two: Any) -> bool:
@@ -61,14 +80,15 @@ def _same(one: Any, two: Any) -> bool:
         writes = one["model"]["kind"] == "generator"
         model = GeneratorConfig if writes else ModelConfig
         kinds: dict[str, type[Any]] = {"model": model, "train": TrainConfig, "text": TextFormat}
+        if "shape" in one or "shape" in two:  # of rankers from scratch alone
+            kinds["shape"] = Shape
         for section, kind in kinds.items():
             usual = to_mapping(kind())
             a, b = (usual | settings[section] for settings in (one, two))
             if any(a[name] != b[name] for name in {**a, **b} if name not in FREE):
                 return False
         counted = {settings.get("examples") for settings in (one, two)} - {None}
-        names = ("data", "dev", "init_model")
-        return len(counted) <= 1 and all(one.get(name) == two.get(name) for name in names)
+        return len(counted) <= 1 and all(one.get(name) == two.get(name) for name in NAMES)
     except (TypeError, KeyError, AttributeError):
         return False
 

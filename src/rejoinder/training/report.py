@@ -17,7 +17,7 @@ from rejoinder.errors import DataError
 from rejoinder.files import write_bytes, write_text
 from rejoinder.reliability import Bin
 from rejoinder.runs import Recorded, Row, changed, read_run
-from rejoinder.training.card import KINDS, confidence_lines
+from rejoinder.training.card import KINDS, confidence_lines, nothing
 from rejoinder.training.markdown import cell, code, table
 
 MARKDOWN, VALUES = "report.md", "report.json"
@@ -112,7 +112,7 @@ def _of_run(run: Recorded) -> list[str]:
     rows = [
         ["kind", f"{KINDS.get(settings['kind'], settings['kind'])} on {code(settings['base'])}"],
         ["state", f"{state}: {run.done} of {planned} steps in {run.seconds / 60:.1f} minutes"],
-        ["started from", cell(str(settings["init_model"] or "the base"))],
+        ["started from", cell(str(settings["init_model"] or nothing(settings["base"])))],
         ["data", _data(run)],
         ["negatives", _negatives(run)],
         ["throughput", _throughput(run)],

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,11 +24,12 @@ from rejoinder.schema import Dialogue, Example, examples
 from rejoinder.sharded import shard
 from rejoinder.text import TextFormat
 from rejoinder.training import loop
-from rejoinder.training.beginning import Model, begin, check_metric, name_of
+from rejoinder.training.beginning import Model, begin, check_metric, name_of, resolve_lr
 from rejoinder.training.card import card, store_calibration
 from rejoinder.training.measured import Found, measure_run
 from rejoinder.training.processes import ALONE, Processes
 from rejoinder.training.report import write_report
+from rejoinder.training.scratch import USUAL, Scratch, from_scratch, make_ready
 from rejoinder.training.source import Rows, Source, listed
 from rejoinder.training.stream import stream
 from rejoinder.training.writers import Curves, open_writer
@@ -44,6 +46,7 @@ def train(
     model: ModelConfig | GeneratorConfig,
     settings: TrainConfig,
     style: TextFormat,
+    scratch: Scratch = USUAL,
     init_model: Path | None = None,
     given: Collection[str] = (),
     skip_bad: bool = False,
@@ -57,25 +60,22 @@ def train(
     """Train a model on dialogue files and leave its best checkpoint in OUT/best.
 
     With `init_model` the weights, base, adapters and text format of that checkpoint are taken up; a
-    ConfigError says what it contradicts of the settings asked for, which are named in `given`. With
-    `skip_bad` a bad line is said and left out. `curves` names where scalars go beside the log; with
-    `report` the run's report is written at the end. Returns the dev report of the best checkpoint,
-    None without `dev` or where nothing better came.
+    ConfigError says what it contradicts of the settings asked for, which are named in `given`.
+    `scratch` is of a ranker on the base native. With `skip_bad` a bad line is said and left out.
+    `curves` names where scalars go beside the log; with `report` the run's report is written at the
+    end. Returns the best checkpoint's dev report, None without `dev` or where nothing better came.
     """
     reading = _reader(say if skip_bad else None)
     held = dev_examples(dev, reading(dev), settings) if dev else []
-    made = begin(model, settings, style, init_model, given, say).to(device)
+    dialogues = (dialogue for path in data for dialogue in reading(path))
+    own = from_scratch(scratch, model, init_model, given)
+    ready = make_ready(scratch, style, given, out, dialogues, say, processes) if own else None
+    made = begin(model, settings, style, init_model, given, say, ready).to(device)
+    settings = resolve_lr(settings, made, given, scratch=own)
     check_metric(made, settings, held)
     source = _source(data, reading, made.tokens, settings)
-    origin = {
-        "command": command,
-        "data": [path.name for path in data],
-        "dev": dev.name if dev else None,
-        "examples": source.count,
-        "init_model": name_of(init_model) if init_model else None,
-        "settings": to_mapping(settings),
-        **_versions(),
-    }
+    origin = {"command": command, **_origin(data, dev, init_model, source)}
+    origin |= scratch.as_json() if own else {}
     _tell(source, held, out, say)
     _shard(made, settings, processes)
     writer = open_writer(curves, out, origin, say) if processes.first else None
@@ -96,6 +96,23 @@ def train(
     if report:
         _report(out, held, dev, settings, fitted, init_model, device, say)
     return best
+
+
+def _origin(
+    data: Sequence[Path], dev: Path | None, init_model: Path | None, source: Source
+) -> dict[str, Any]:
+    """Where a model came from, which its checkpoint tells."""
+    return {
+        "data": [path.name for path in data],
+        "dev": dev.name if dev else None,
+        "examples": source.count,
+        "init_model": name_of(init_model) if init_model else None,
+        "settings": to_mapping(source.config),
+        "rejoinder": __version__,
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "python": platform.python_version(),
+    }
 
 
 def _tell(source: Source, held: Sequence[Example], out: Path, say: Say) -> None:
@@ -171,15 +188,6 @@ def _fixed(settings: TrainConfig) -> list[str]:
     if not settings.fixed_candidates:
         return []
     return list(candidates.collect([settings.fixed_candidates]).texts)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "rejoinder": __version__,
-        "torch": torch.__version__,
-        "transformers": version("transformers"),
-        "python": platform.python_version(),
-    }
 
 
 def _calibrate(
