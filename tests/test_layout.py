@@ -35,7 +35,7 @@ LADDER = [
     "generator",
     "checkpoint evaluation calibration index mining perplexity",
     "generators",
-    "baselines legacy zoo written",
+    "baselines exports legacy zoo written",
     "agents training",
     "tasks chat",
     "talk",

@@ -4,7 +4,18 @@ Results go to stdout, progress and notes to stderr. Heavy libraries are imported
 commands, so that `rejoinder --help` is instant. A module adds its commands to `app` when imported.
 """
 
-from rejoinder.cli import candidates, chat, data, importing, index, measure, mine, report, train
+from rejoinder.cli import (
+    candidates,
+    chat,
+    data,
+    exporting,
+    importing,
+    index,
+    measure,
+    mine,
+    report,
+    train,
+)
 from rejoinder.cli.application import app
 from rejoinder.cli.run import main
 
@@ -13,6 +24,7 @@ __all__ = [
     "candidates",
     "chat",
     "data",
+    "exporting",
     "importing",
     "index",
     "main",

@@ -183,7 +183,7 @@ class PolyEncoder(TwoTowers):
         """(B, T) ids and mask -> vectors (B, M, D), mask (B, M)"""
         states = self.context_encoder(ids, mask)
         if self.codes is not None:
-            queries = self.codes.to(states.dtype).expand(len(ids), -1, -1)
+            queries = self.codes.to(states.dtype).expand(ids.shape[0], -1, -1)
             if self.code_multihead is not None:
                 vectors = self.code_multihead(queries, states, mask)
             else:
@@ -204,7 +204,7 @@ class PolyEncoder(TwoTowers):
     def score(self, context: Encoded, candidates: Encoded) -> Tensor:
         """(B, M, D), (N, D) -> (B, N)"""
         if self.multihead is not None:
-            queries = candidates.vectors.expand(len(context.vectors), -1, -1)
+            queries = candidates.vectors.expand(context.vectors.shape[0], -1, -1)
             seen = self.multihead(queries, context.vectors, context.mask)  # (B, N, D)
             return self.scale() * (seen * candidates.vectors).sum(-1)
         return self.scale() * late_score(

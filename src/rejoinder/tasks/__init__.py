@@ -8,6 +8,7 @@ from rejoinder.tasks.answering import (
     search,
 )
 from rejoinder.tasks.choosing import suggest_candidates
+from rejoinder.tasks.exporting import export_model
 from rejoinder.tasks.importing import import_model
 from rejoinder.tasks.machine import fast_precision
 from rejoinder.tasks.making import calibrate, split_settings, train
@@ -30,6 +31,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_corpus",
+    "export_model",
     "fast_precision",
     "import_model",
     "lines_of",

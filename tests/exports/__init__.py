@@ -1,0 +1,1 @@
+"""Tests of rejoinder.exports, one file per module."""
