@@ -190,12 +190,14 @@ def initialise(
     config: ModelConfig,
     given: Collection[str] = (),
     lengths: TextFormat | None = None,
+    output_scaling: float | None = None,
 ) -> tuple[TextRanker, list[str], list[str]]:
     """A trainable ranker of `config`'s kind with the weights of a checkpoint of any kind.
 
     Base, adapters, towers and text format are the checkpoint's; so are the pooling and, for the
     same kind, its shape, but for settings in `given`. How much text is read (LENGTHS) is that of
-    `lengths` where `given` names it. A cross-encoder takes the context tower.
+    `lengths` where `given` names it. A cross-encoder takes the context tower. output_scaling: the
+    factor on the states of an encoder of our own, if it is to be another.
     Returns the ranker, the names of weights that the checkpoint does not have, and of those that it
     has but the ranker has no place for.
     """
@@ -212,7 +214,14 @@ def initialise(
     wanted, style = replace(config, **taken_up), replace(saved, **asked)
     if told.shape:
         tokens = _tokens(folder, told._replace(text=style))
-        ranker = fresh_native(wanted, told.shape, tokens)
+        scaling = told.shape.output_scaling if output_scaling is None else output_scaling
+        shape = replace(told.shape, output_scaling=scaling)
+        ranker = fresh_native(wanted, shape, tokens)
+    elif "output_scaling" in given:
+        raise ConfigError(
+            f"output_scaling is of an encoder of our own, but {folder} is on {old.base!r}; leave "
+            "it out, or take --scale, the factor on the score"
+        )
     else:
         ranker = fresh(wanted, style, trainable=True)
     target = {plain_name(name): tensor for name, tensor in ranker.module.state_dict().items()}

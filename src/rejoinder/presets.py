@@ -36,12 +36,14 @@ TRANSFERTRANSFO: dict[str, Any] = {
 }
 
 # ParlAI's rankers as its projects/polyencoder trains them on ConvAI2 (Humeau et al. 2020).
-# The shape of the encoder comes with --init-model. 362 tokens are 360 between a start and an end.
+# The shape of the encoder comes with --init-model, but for output_scaling, which they set anew; a
+# pretrained base has no such factor. 362 tokens are 360 between a start and an end.
 _PARLAI: dict[str, Any] = {
     "lora": 0,
     "normalise": False,
     "scale": 1.0,
     "learn_scale": False,
+    "output_scaling": 0.06,
     "dropout": 0.1,
     "attention_dropout": 0.1,
     "activation_dropout": 0.0,

@@ -230,13 +230,16 @@ def test_names_are_not_cut_at_a_zero_byte(tmp_path: Path) -> None:
 
 @KINDS
 def test_of_several_folders_one_is_unpacked(tmp_path: Path, kind: str) -> None:
-    """All members are looked at all the same; without such a folder all is unpacked."""
+    """All members are looked at all the same; where nothing is so named all is unpacked."""
     files = {"one/model": b"1", "all/two/model": b"2", "two.txt": b"3", "three/two": b"4"}
     archive = pack(tmp_path / f"a.{kind}", files)
-    assert tree(unpack(archive, tmp_path / "two", only="two")) == {"all/two/model": b"2"}
-    assert tree(unpack(archive, tmp_path / "five", only="five")) == files
+    two = {"all/two/model": b"2", "three/two": b"4"}
+    assert tree(unpack(archive, tmp_path / "two", only=["two"])) == two
+    both = unpack(archive, tmp_path / "both", only=["one", "two.txt"])
+    assert tree(both) == {"one/model": b"1", "two.txt": b"3"}
+    assert tree(unpack(archive, tmp_path / "five", only=["five"])) == files
     bad = pack(tmp_path / f"b.{kind}", {"two/model": b"2", "../out": b"x"})
-    assert_refused(bad, "out", only="two")
+    assert_refused(bad, "out", only=["two"])
 
 
 # Sizes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +119,36 @@ def test_a_native_base_is_never_looked_for(talk: Path, tmp_path: Path) -> None:
     tasks.import_model(GOLDEN / "poly", tmp_path / "ours")
     with pytest.raises(CheckpointError, match="base 'native' has no weights of its own"):
         tasks.train("generator", talk, out=tmp_path / "run", init_model=tmp_path / "ours")
+
+
+def test_a_recipe_sets_the_factor_on_states_anew(talk: Path, base: Path, tmp_path: Path) -> None:
+    """As ParlAI's --output-scaling beside --init-model; a pretrained base has none."""
+    old = tmp_path / "old"
+    shutil.copytree(GOLDEN / "bi", old)
+    told = json.loads((old / "model.opt").read_text(encoding="utf-8")) | {"output_scaling": 1.0}
+    (old / "model.opt").write_text(json.dumps(told), encoding="utf-8")
+    tasks.import_model(old, tmp_path / "ours")
+    how: dict[str, Any] = {"max_steps": 1, "batch_size": 4, "report": False, "max_context": 40}
+    how |= {"max_reply": 16, "init_model": tmp_path / "ours"}
+
+    def factor(out: str, **more: Any) -> float:
+        run = tasks.train("bi", talk, out=tmp_path / out, **how, **more)
+        native = checkpoint.native_of(checkpoint.load(run).module)
+        assert native is not None
+        return native.shape.output_scaling
+
+    assert factor("as-it-is") == 1.0
+    assert factor("recipe", preset="parlai-bi") == 0.06
+    assert factor("asked", preset="parlai-bi", output_scaling=0.5) == 0.5
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        factor("asked", preset="parlai-bi")
+    plain: dict[str, Any] = {**how, "init_model": None, "base": str(base), "lora": 0}
+    tasks.train("bi", talk, out=tmp_path / "plain", preset="parlai-bi", **plain)
+    with pytest.raises(ConfigError, match="output_scaling is of a ranker's own encoder"):
+        tasks.train("bi", talk, out=tmp_path / "no", output_scaling=2.0, **plain)
+    again = {**how, "init_model": tmp_path / "plain"}
+    with pytest.raises(ConfigError, match="output_scaling is of an encoder of our own"):
+        tasks.train("bi", talk, out=tmp_path / "no", output_scaling=2.0, **again)
 
 
 def test_a_recipe_of_another_kind_is_refused(talk: Path, tmp_path: Path) -> None:

@@ -67,10 +67,21 @@ def test_of_an_archive_of_the_zoo_one_model_is_taken(tmp_path: Path) -> None:
             tasks.import_model(name, tmp_path / "ours")
     said = str(caught.value)
     place = Path(said.split("put it at ")[1].split(":")[0])
+    (tmp_path / "replies.txt").write_text("i like tea .\nno .\n", encoding="utf-8")
     with tarfile.open(place, "w:gz") as tar:
         for kind in ("bi", "poly"):
             tar.add(GOLDEN / kind, f"pretrained_transformers/model_{kind}")
-    tasks.import_model(name, tmp_path / "ours")
+        tar.add(tmp_path / "replies.txt", "pretrained_transformers/replies.txt")
+    (tmp_path / "replies.txt").unlink()
+    told = tasks.import_model(
+        name, tmp_path / "ours", candidates=Path("replies.txt"), index=tmp_path / "index"
+    )
+    assert told["candidates in the index"] == 2  # they lie in the archive
+    with pytest.raises(RejoinderError, match=r"^others\.txt: "):
+        tasks.import_model(
+            name, tmp_path / "no", candidates=Path("others.txt"), index=tmp_path / "none"
+        )
+    assert not (tmp_path / "no").exists()
     tasks.import_model(GOLDEN / "poly", tmp_path / "folder")
     assert same(tmp_path / "ours", tmp_path / "folder")
     with pytest.raises(CheckpointError, match="0 folders of the name bi_model_huge_reddit"):

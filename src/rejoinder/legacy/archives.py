@@ -19,7 +19,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -57,14 +57,13 @@ def unpack(
     archive: Path,
     into: Path,
     *,
-    only: str = "",
+    only: Collection[str] = (),
     most_bytes: int = MOST_BYTES,
     most_members: int = MOST_MEMBERS,
 ) -> Path:
     """Unpack a tar (plain, gzip, bzip2, xz) or zip into the new or empty folder `into`; `into`.
 
-    only: the name of a folder; what is not in one of that name is checked but not written, if there
-    is such a folder.
+    only: names of folders and files; all else is checked but not written, if any of them is there.
 
     Raises CheckpointError if it is no such archive, is cut, holds anything but files and folders
     with harmless names, or more than the limits allow; RejoinderError if `into` cannot be written.
@@ -72,7 +71,7 @@ def unpack(
     """
     with _members(archive) as members:
         checked = _check(archive, members, most_bytes, most_members)
-        checked = [pair for pair in checked if only in pair[0].parts[:-1]] or checked
+        checked = [pair for pair in checked if set(only) & set(pair[0].parts)] or checked
         # No file can have the name "", so a folder that holds anything is refused.
         with whole_folder(into, ours={""}) as folder, readable(archive):
             for path, member in checked:

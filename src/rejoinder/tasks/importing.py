@@ -17,7 +17,7 @@ from rejoinder.index import FILES as index_files
 from rejoinder.index import NO_VECTORS
 from rejoinder.legacy.archives import unpack
 from rejoinder.legacy.parlai import Imported, find_files, import_ranker
-from rejoinder.legacy.parlai_candidates import import_candidates
+from rejoinder.legacy.parlai_candidates import ImportedCandidates, import_candidates
 from rejoinder.legacy.parlai_zoo import ARCHIVES, Fetched, fetch_source, find_inside
 from rejoinder.legacy.selfcheck import PROMPTS, SelfCheck, check_generator, check_ranker
 from rejoinder.legacy.transfertransfo import (
@@ -53,15 +53,16 @@ def import_model(
     source: of a ParlAI ranker its model file, of a transfer-learning-conv-ai generator its folder;
     the folder of either, an archive, an address on the web, or a name of ParlAI's zoo such as
     zoo:pretrained_transformers/model_poly/model. candidates, index: a file of ParlAI's fixed
-    candidates and the folder to write an index of them to, out of what ParlAI kept of them where
-    that is true. -> what was found: kind, sizes, parameters, notes, warnings of a self-check; with
-    `check`, a file of dialogues, also hits@1 on 200 of them. `progress` counts candidates and then
-    examples, `fetching` bytes. Raises CheckpointError naming the file and what does not fit,
-    DownloadError for what cannot be fetched; then nothing is written.
+    candidates, or the name of one in the archive, and the folder to write an index of them to, out
+    of what ParlAI kept of them where that is true. -> what was found: kind, sizes, parameters,
+    notes, warnings of a self-check; with `check`, a file of dialogues, also hits@1 on 200 of them.
+    `progress` counts candidates and then examples, `fetching` bytes. Raises CheckpointError naming
+    the file and what does not fit, DownloadError for what cannot be fetched; then no model is
+    written.
     """
     check_replaceable(out, saved.FILES)  # now, not after an hour of fetching
     indexed = _wanted(candidates, index, progress)
-    with _unpacked(fetch_source(source, progress=fetching)) as place:
+    with _unpacked(fetch_source(source, progress=fetching), candidates) as place:
         told = {"from": str(source), **_imported(place, source, out, indexed)}
     if check is not None:
         told |= _measured(out, check, progress)
@@ -87,26 +88,32 @@ def _wanted(file: Path | None, out: Path | None, progress: Progress | None) -> I
     return Indexed(file, out, progress)
 
 
+@dataclass(frozen=True)
+class Place:
+    """A model on this machine, and candidates that lie in the archive it came from."""
+
+    model: Path  # its file or folder
+    candidates: Path | None = None
+
+
 def _imported(
-    place: Path, source: str | Path, out: Path, indexed: Indexed | None
+    place: Place, source: str | Path, out: Path, indexed: Indexed | None
 ) -> dict[str, Any]:
     """Read what is in a place and write it to `out`; -> facts."""
-    files = find_files(place)
+    files = find_files(place.model)
     if files is not None:
         ranker = import_ranker(files)
         if indexed and ranker.ranker.is_cross:
             raise ConfigError(NO_VECTORS)
-        checkpoint.save(ranker.ranker, out, card=_ranker_card(ranker, out.name))
-        again = checkpoint.load(out)  # what nobody can load is no import
         facts = _ranker_facts(ranker)
         if indexed:
-            brought = import_candidates(
-                files.model, again, indexed.file, out=indexed.out, progress=indexed.progress
-            )
+            brought = _brought(ranker, place, indexed, out.name)
             facts["notes"] = [*facts["notes"], *brought.notes]
             facts["candidates in the index"] = len(brought.index.texts)
+        checkpoint.save(ranker.ranker, out, card=_ranker_card(ranker, out.name))
+        again = checkpoint.load(out)  # what nobody can load is no import
         return {**facts, **_self_check(check_ranker(again))}
-    conv_ai = find_conv_ai(place)
+    conv_ai = find_conv_ai(place.model)
     if conv_ai is not None and indexed:
         raise ConfigError(
             f"{source}: is a generator, which writes replies, so there are no candidates to bring "
@@ -120,20 +127,43 @@ def _imported(
     raise _nothing_in(source)
 
 
+def _brought(imported: Imported, place: Place, indexed: Indexed, name: str) -> ImportedCandidates:
+    """Write the index, which remembers the model as it is when it is saved and loaded.
+
+    That is done elsewhere first, so that no model is left where its candidates cannot be read.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        checkpoint.save(imported.ranker, Path(folder) / name)
+        return import_candidates(
+            imported.files.model,
+            checkpoint.load(Path(folder) / name),
+            place.candidates or indexed.file,
+            out=indexed.out,
+            progress=indexed.progress,
+        )
+
+
 @contextmanager
-def _unpacked(fetched: Fetched) -> Iterator[Path]:
-    """The folder or file itself, or what an archive holds, for as long as it is read."""
+def _unpacked(fetched: Fetched, candidates: Path | None) -> Iterator[Place]:
+    """The folder or file itself, or what an archive holds, for as long as it is read.
+
+    Candidates that are no file here are looked for in the archive, by name.
+    """
     source = fetched.path
     if not source.exists():
         raise CheckpointError(f"{source}: no such file or folder; {EXPECTED}")
     if source.is_dir() or source.suffix.lower() not in ARCHIVES:
-        yield source
+        yield Place(source)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        inside = unpack(source, Path(folder) / "model", only=fetched.inside)
-        inside = find_inside(inside, fetched)
+    wanted = candidates.name if candidates and not candidates.exists() else ""
+    only = [name for name in (fetched.inside, wanted) if name] if fetched.inside else []
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        whole = unpack(source, Path(folder) / "model", only=only)
+        inside = find_inside(whole, fetched)
         held = [one for one in sorted(inside.iterdir()) if one.is_dir()]
-        yield held[0] if len(held) == 1 and len([*inside.iterdir()]) == 1 else inside
+        alone = len(held) == 1 and len([*inside.iterdir()]) == 1
+        found = sorted(file for file in whole.rglob("*") if wanted and file.name == wanted)
+        yield Place(held[0] if alone else inside, found[0] if len(found) == 1 else None)
 
 
 def _nothing_in(source: str | Path) -> CheckpointError:

@@ -68,7 +68,11 @@ def train(
         model=parts[0],
         settings=parts[1],
         style=parts[2],
-        scratch=Scratch(parts[3], Path(dictionary) if dictionary else None),
+        scratch=Scratch(
+            parts[3],
+            Path(dictionary) if dictionary else None,
+            {**begun, **settings}.get("output_scaling"),
+        ),
         init_model=zoo.find(init_model) if init_model else None,
         given={*settings, *(() if kind == "generator" else _shape_of(begun))},
         skip_bad=skip_bad,
@@ -98,7 +102,8 @@ def _preset(name: str | None, kind: str) -> Mapping[str, Any]:
 
 def _shape_of(begun: Mapping[str, Any]) -> set[str]:
     """What a recipe for rankers says even where --init-model has it otherwise."""
-    return begun.keys() - set(checkpoint.INHERITED)
+    own = {field.name for field in fields(Shape)}  # of an encoder of our own, where there is one
+    return begun.keys() - set(checkpoint.INHERITED) - own
 
 
 def _silent(_: str) -> None:

@@ -34,10 +34,12 @@ def begin(
     given: Collection[str],
     say: Say,
     ready: Ready | None = None,
+    output_scaling: float | None = None,
 ) -> Model:
     """The model to train, with everything frozen that its settings freeze.
 
-    With `ready` it is a ranker from scratch, on an encoder of that shape. Raises ConfigError for
+    With `ready` it is a ranker from scratch, on an encoder of that shape. output_scaling: of an
+    encoder of our own that `init_model` brings, if it is to be another. Raises ConfigError for
     settings that contradict `init_model` or do not go with the kind.
     """
     torch.manual_seed(settings.seed)  # of fresh weights: codes, adapters, heads
@@ -47,7 +49,7 @@ def begin(
     elif init_model is None:
         made = _fresh(model, style)
     else:
-        made, fresh, left = _heir(init_model, model, style, given)
+        made, fresh, left = _heir(init_model, model, style, given, output_scaling)
     if fresh:
         say(f"fresh weights, not in {init_model}: {', '.join(fresh)}")
     if left:
@@ -93,10 +95,11 @@ def _heir(
     model: ModelConfig | GeneratorConfig,
     style: TextFormat,
     given: Collection[str],
+    output_scaling: float | None,
 ) -> tuple[Model, list[str], list[str]]:
     if isinstance(model, GeneratorConfig):
         return generators.initialise(init_model, model, given, style)
-    return checkpoint.initialise(init_model, model, given, style)
+    return checkpoint.initialise(init_model, model, given, style, output_scaling)
 
 
 def _check_inherited(

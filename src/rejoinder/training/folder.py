@@ -26,7 +26,7 @@ from rejoinder.tokens import Tokens
 from rejoinder.training.resume import STATE_FILES
 
 TOKENIZER = "tokenizer.json"
-NAMES = ("data", "dev", "init_model", "dictionary")
+NAMES = ("data", "dev", "init_model", "dictionary", "output_scaling")
 # What changes how a run is run, but nothing that it learns, save rounding and the draws of dropout.
 FREE = ("max_time", "max_tokens", "parallel", "log_every")
 

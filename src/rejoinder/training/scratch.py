@@ -43,6 +43,7 @@ class Scratch:
 
     shape: Shape = Shape()
     dictionary: Path | None = None  # of ParlAI; without it a tokenizer is learned
+    output_scaling: float | None = None  # of one that --init-model brings; None = as it is
 
     def as_json(self) -> dict[str, Any]:
         """What a run notes down; with other wishes it is another run."""
@@ -72,6 +73,8 @@ def from_scratch(
     """
     asked = [field.name for field in fields(Shape) if field.name in given]
     asked += ["dictionary"] if scratch.dictionary else []
+    if init_model:  # its factor may be set anew: no weight hangs on it
+        asked = [name for name in asked if name != "output_scaling"]
     if asked and init_model:
         raise ConfigError(
             f"{asked[0]} is of an encoder that begins with nothing, but --init-model brings its "
@@ -80,7 +83,7 @@ def from_scratch(
     if isinstance(model, ModelConfig) and model.base == NATIVE and init_model is None:
         _check(scratch, model, given)
         return True
-    if asked:
+    if asked:  # without --init-model
         raise ConfigError(
             f"{asked[0]} is of a ranker's own encoder, but this is a {model.kind} on the base "
             f"{model.base!r}; leave it out, or train bi, poly or cross with --base {NATIVE}"

@@ -70,12 +70,13 @@ def train(
     dialogues = (dialogue for path in data for dialogue in reading(path))
     own = from_scratch(scratch, model, init_model, given)
     ready = make_ready(scratch, style, given, out, dialogues, say, processes) if own else None
-    made = begin(model, settings, style, init_model, given, say, ready).to(device)
+    scaling = scratch.output_scaling if init_model else None
+    made = begin(model, settings, style, init_model, given, say, ready, scaling).to(device)
     settings = resolve_lr(settings, made, given, scratch=own)
     check_metric(made, settings, held)
     source = _source(data, reading, made.tokens, settings)
     origin = {"command": command, **_origin(data, dev, init_model, source)}
-    origin |= scratch.as_json() if own else {}
+    origin |= scratch.as_json() if own else {"output_scaling": scaling}
     _tell(source, held, out, say)
     _shard(made, settings, processes)
     writer = open_writer(curves, out, origin, say) if processes.first else None
