@@ -57,6 +57,7 @@ def train(
     wanted: dict[Curves, bool] = {"tensorboard": tensorboard, "wandb": wandb}
     begun = _preset(preset, kind)
     parts = split_settings({"kind": kind, **begun, **settings})
+    scaling = {**begun, **settings}.get("output_scaling")
     files = [data] if isinstance(data, (str, Path)) else data
     group, device = processes.join(device)
     folder = group.told(Path(out) if out else default_out(kind))
@@ -68,11 +69,7 @@ def train(
         model=parts[0],
         settings=parts[1],
         style=parts[2],
-        scratch=Scratch(
-            parts[3],
-            Path(dictionary) if dictionary else None,
-            {**begun, **settings}.get("output_scaling"),
-        ),
+        scratch=Scratch(parts[3], Path(dictionary) if dictionary else None, scaling),
         init_model=zoo.find(init_model) if init_model else None,
         given={*settings, *(() if kind == "generator" else _shape_of(begun))},
         skip_bad=skip_bad,
