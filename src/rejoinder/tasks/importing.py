@@ -27,6 +27,7 @@ from rejoinder.legacy.transfertransfo import (
 )
 from rejoinder.models.gpt import Gpt
 from rejoinder.models.pretrained import hash_file
+from rejoinder.parlai_text import ParlaiTokens
 from rejoinder.tasks.measuring import prepare, sampled
 from rejoinder.text import SPEAKERS
 
@@ -207,6 +208,10 @@ def _ranker_facts(imported: Imported) -> dict[str, Any]:
     shape = native.shape
     counted = {id(one): one.numel() for one in ranker.module.parameters()}
     tied = "word vectors of both encoders" if ranker.config.share_embeddings else "none"
+    assert isinstance(ranker.tokens, ParlaiTokens)
+    words = ranker.tokens.dictionary
+    named = dict.fromkeys((words.words.null, words.words.start, words.words.end))
+    ids = ", ".join(f"{token} {words.ids[token]}" for token in (*named, words.words.unknown))
     return {
         "kind": ranker.config.kind,
         "layers": shape.n_layers,
@@ -215,9 +220,11 @@ def _ranker_facts(imported: Imported) -> dict[str, Any]:
         "variant": shape.variant,
         "pooling": ranker.config.pooling,
         "tokens": shape.vocabulary,
+        "special tokens": ids,
         "longest context": ranker.tokens.style.max_context,
         "longest reply": ranker.tokens.style.max_reply,
         "parameters": sum(counted.values()),
+        "shapes": f"{len(counted)} tensors, as {imported.files.options.name} has them",
         "tied weights": tied,
         "notes": imported.notes,
     }
@@ -241,6 +248,7 @@ def _generator_facts(imported: ImportedGenerator) -> dict[str, Any]:
         "longest context": style.max_context,
         "longest reply": style.max_reply,
         "parameters": sum(one.numel() for one in generator.module.parameters()),
+        "shapes": f"{len(generator.module.state_dict()) - 1} tensors, as config.json has them",
         "tied weights": "word vectors and the head that writes",
         "notes": imported.notes,
     }
