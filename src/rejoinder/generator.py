@@ -298,7 +298,7 @@ class TextGenerator:
         """Which tokens end a reply, are never written, or show nothing when they stand alone."""
         if self._silent is None:
             size = len(self.module.body.words)
-            shown = [self.layout.text([i]).strip(UNFINISHED) for i in range(size)]
+            shown = [self.layout.text([i]) for i in range(size)]
             self._silent = frozenset(
                 i for i, text in enumerate(shown) if not text or text.startswith(MIDDLE)
             )

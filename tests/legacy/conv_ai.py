@@ -81,17 +81,25 @@ def write_legacy(folder: Path, kind: Kind, model: Any, **changed: Any) -> dict[s
     return weights
 
 
-def write_middle(folder: Path, kind: Kind, model: Any, order: tuple[str, ...] = LATER) -> None:
-    """As pytorch-transformers and transformers 2 to 4: added_tokens.json, masks with a number."""
+def write_middle(
+    folder: Path, kind: Kind, model: Any, order: tuple[str, ...] = LATER, **changed: Any
+) -> None:
+    """As pytorch-transformers and transformers 2 to 4: added_tokens.json, masks with a number.
+
+    GPT's positions are numbered, as in transformers 3 and 4.
+    """
     words, _ = words_of(kind)
     weights = dict(model.state_dict())
     mask = torch.ones(PLACES, PLACES).tril().view(1, 1, PLACES, PLACES)
     for layer in range(LAYERS):
         weights[f"transformer.h.{layer}.attn.bias"] = mask.byte()
         weights[f"transformer.h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    if kind == "gpt":
+        weights["transformer.position_ids"] = torch.arange(PLACES)
     name = "openai-gpt" if kind == "gpt" else "gpt2"
     config = {**_sizes(len(words) + len(order)), "model_type": name, "n_ctx": PLACES}
     config |= {"resid_pdrop": 0.1, "attn_pdrop": 0.1, "summary_type": "cls_index"}
+    config = {name: x for name, x in (config | changed).items() if x is not ...}
     _write(folder, kind, config, weights)
     added = {token: len(words) + place for place, token in enumerate(order)}
     (folder / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")

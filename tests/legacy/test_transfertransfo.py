@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +112,67 @@ def test_a_generator_reads_what_the_old_code_laid_out(kind: Kind, tmp_path: Path
     assert layout.reply("hello you") == [*said, names["<eos>"]]
     assert layout.stop >= {names["<eos>"]}
     assert layout.never >= {names["<bos>"], names["<pad>"]}
+
+
+PLAIN = {"model_type": ..., "output_attentions": False}  # what the first libraries wrote
+ERAS: dict[str, dict[str, Any]] = {
+    "pytorch-transformers 1.0 or 1.1": PLAIN,
+    "pytorch-transformers 1.2": PLAIN | {"pruned_heads": {}},
+    "transformers 2.0 to 2.2": PLAIN | {"pruned_heads": {}, "use_bfloat16": False},
+    "transformers 2.3 to 3": {},
+    "transformers 4.30.2": {"transformers_version": "4.30.2"},
+}
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_configuration_tells_its_library(era: str, tmp_path: Path) -> None:
+    """Only one of them read every text with a blank before it, and only by byte pairs."""
+    for kind in KINDS:
+        rows = len(conv_ai.words_of(kind)[0]) + 5
+        folder = tmp_path / kind
+        conv_ai.write_middle(folder, kind, conv_ai.oracle(kind, rows), **ERAS[era])
+        found = find_conv_ai(folder)
+        assert found is not None
+        taken = import_generator(found)
+        assert taken.era == era
+        blank = era.endswith("1.2") and kind == "gpt2"
+        assert blank == any("with a blank before it" in note for note in taken.notes)
+        plain, before, around = taken.layout.pieces.ids(["hello you", " hello you", " hello you  "])
+        if kind == "gpt2":
+            assert (plain == before == around) == blank
+            words = conv_ai.words_of(kind)[0]
+            assert (plain[0] == words["Ġ"]) == blank
+
+
+def test_a_tokenizer_that_says_so_puts_a_blank_before_texts(tmp_path: Path) -> None:
+    rows = len(conv_ai.words_of("gpt2")[0]) + 5
+    conv_ai.write_middle(tmp_path, "gpt2", conv_ai.oracle("gpt2", rows))
+    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    plain, before = imported(tmp_path).layout.pieces.ids(["hello you", " hello you"])
+    assert plain == before
+
+
+def test_a_reply_may_begin_with_a_part_of_a_letter(tmp_path: Path) -> None:
+    """Letters of many languages are several tokens of a byte-level vocabulary."""
+    words, _ = conv_ai.words_of("gpt2")
+    conv_ai.write_middle(tmp_path, "gpt2", conv_ai.oracle("gpt2", len(words) + 5))
+    generator = imported(tmp_path)
+    (ids,) = generator.layout.pieces.ids(["é"])
+    assert len(ids) == 2
+    assert ids[0] not in generator.meaning().not_first | generator.meaning().never
+    assert words["Ġ"] in generator.meaning().not_first
+
+
+def test_added_tokens_the_other_way_round(tmp_path: Path) -> None:
+    """As pytorch-transformers 1.0 wrote them, with its own name of the summary."""
+    rows = len(conv_ai.words_of("gpt")[0]) + 5
+    told = PLAIN | {"summary_type": "token_ids"}
+    conv_ai.write_middle(tmp_path, "gpt", conv_ai.oracle("gpt", rows), SPEAKERS, **told)
+    turned = {str(rows - 5 + place): token for place, token in enumerate(SPEAKERS)}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(turned), encoding="utf-8")
+    layout = imported(tmp_path).layout
+    assert isinstance(layout, Speakers)
+    assert layout.ids == tuple(range(rows - 5, rows))
 
 
 def test_names_of_other_savers_are_known(tmp_path: Path) -> None:

@@ -178,6 +178,12 @@ def test_a_tokenizer_that_is_none(tmp_path: Path, text: str) -> None:
     refused(tmp_path, "tokenizer.json")
 
 
+def test_another_file_of_the_folder_is_no_model(old: Path, tmp_path: Path) -> None:
+    (old / "model_training_args.bin").write_bytes(b"arguments")
+    with pytest.raises(CheckpointError, match="is not the file of a model; expected pytorch_model"):
+        tasks.import_model(old / "model_training_args.bin", tmp_path / "new")
+
+
 def test_what_is_imported_already_is_not_imported(tmp_path: Path) -> None:
     tasks.import_model(LEGACY, tmp_path / "ours")
     with pytest.raises(CheckpointError, match="is a rejoinder checkpoint already"):

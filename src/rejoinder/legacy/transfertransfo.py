@@ -31,6 +31,7 @@ from rejoinder.generator import TextGenerator
 from rejoinder.generators import fresh_native
 from rejoinder.layouts import Speakers
 from rejoinder.legacy.torchfiles import read_torch
+from rejoinder.legacy.transfertransfo_eras import era_of
 from rejoinder.legacy.transfertransfo_tokens import FoundTokens, find_tokens, read_object
 from rejoinder.models.gpt import GptShape, gpt_shape, plain_names
 from rejoinder.shape import NATIVE
@@ -50,7 +51,7 @@ TIED = ("lm_head.weight", "lm_head.decoder.weight")
 SUMMARY = {  # what a next-utterance head may be said to be
     "summary_activation": (None, ""),
     "summary_use_proj": (True, None),
-    "summary_type": ("cls_index", None),
+    "summary_type": ("cls_index", "token_ids", None),  # the second in pytorch-transformers 1.0
 }
 HISTORY = 5  # messages: two exchanges and the last one, as it was trained
 
@@ -109,7 +110,7 @@ def import_generator(files: ConvAiFiles) -> ImportedGenerator:
     _check_places(files, found, each_once(made.module))
     hold(made.module, found)
     assert isinstance(made.layout, Speakers)
-    return ImportedGenerator(made, made.layout, files, _era(config, files.folder), notes)
+    return ImportedGenerator(made, made.layout, files, era_of(config), notes)
 
 
 def _weights(files: ConvAiFiles, notes: list[str]) -> Weights:
@@ -139,9 +140,17 @@ def _weights(files: ConvAiFiles, notes: list[str]) -> Weights:
         notes.append("weights of 16 bits became weights of 32")
     masks = {name for name in bare if MASK.fullmatch(name.removeprefix("transformer."))}
     masks = {name for name in masks if bare[name].dim() in (0, 4)}  # a bias has one axis
+    masks |= {name for name in bare if _counts_places(name, bare[name])}
     if masks:
-        notes.append(f"left: {len(masks)} masks, which are always the same")
+        notes.append(f"left: {len(masks)} masks and lists, which are always the same")
     return plain_names({name: tensor for name, tensor in bare.items() if name not in masks})
+
+
+def _counts_places(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is the numbers of the positions, which transformers 3 and 4 saved."""
+    return name.removeprefix("transformer.") == "position_ids" and tensor.flatten().equal(
+        torch.arange(tensor.numel(), dtype=tensor.dtype)
+    )
 
 
 def _shape(files: ConvAiFiles, config: Mapping[str, Any], weights: Weights) -> GptShape:
@@ -266,13 +275,3 @@ def _made(
         raise CheckpointError(
             f"{files.folder / 'config.json'}: {error}; copy the file again"
         ) from None
-
-
-def _era(config: Mapping[str, Any], folder: Path) -> str:
-    """Which library saved it, as far as its files tell."""
-    version = config.get("transformers_version")
-    if isinstance(version, str):
-        return f"transformers {version}"
-    if "n_special" in config or (folder / "special_tokens.txt").is_file():
-        return "pytorch_pretrained_bert"
-    return "pytorch-transformers, or transformers before 4"

@@ -21,6 +21,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from rejoinder.errors import CheckpointError
+from rejoinder.legacy.transfertransfo_eras import reads_a_blank
 from rejoinder.text import SPEAKERS
 
 END = "</w>"  # closes a word in GPT's vocabulary
@@ -44,10 +45,10 @@ def find_tokens(
 
     Raises CheckpointError naming the file and what does not fit.
     """
-    tokenizer, added = _tokenizer(folder, bytewise=bytewise)
+    tokenizer, added, blank = _tokenizer(folder, config, bytewise=bytewise)
     size = tokenizer.get_vocab_size()
     told = _told(folder, size, added)
-    notes = []
+    notes = ["every text is read with a blank before it, as it was there"] if blank else []
     if told:
         special = _agreed(folder, told)
     elif config.get("n_special") == len(SPEAKERS) and rows == size + len(SPEAKERS):
@@ -68,19 +69,25 @@ def find_tokens(
     return FoundTokens(tokenizer, ids, notes)
 
 
-def _tokenizer(folder: Path, *, bytewise: bool) -> tuple[Tokenizer, dict[str, int]]:
-    """The tokenizer without added tokens, and those."""
+def _tokenizer(
+    folder: Path, config: Mapping[str, Any], *, bytewise: bool
+) -> tuple[Tokenizer, dict[str, int], bool]:
+    """The tokenizer without added tokens, those, and whether a blank is put before texts.
+
+    A tokenizer.json is only there where it was used.
+    """
     vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
-    if vocabulary.is_file() and merges.is_file():
-        return _made(vocabulary, merges, bytewise=bytewise), _in_tokenizer(folder)
-    whole = folder / "tokenizer.json"
-    if not whole.is_file():
+    whole, file = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if whole.is_file():
+        added = _in_tokenizer(folder)
+        return _bare(whole), added, False
+    if not (vocabulary.is_file() and merges.is_file()):
         raise CheckpointError(
             f"{folder}: has neither vocab.json and merges.txt nor tokenizer.json; copy what stood "
             "beside the model"
         )
-    added = _in_tokenizer(folder)
-    return _bare(whole), added
+    blank = bytewise and reads_a_blank(config, read_object(file) if file.is_file() else {})
+    return _made(vocabulary, merges, bytewise=bytewise, blank=blank), {}, blank
 
 
 def _in_tokenizer(folder: Path) -> dict[str, int]:
@@ -119,9 +126,10 @@ def _bare(file: Path) -> Tokenizer:
         ) from None
 
 
-def _made(vocabulary: Path, merges: Path, *, bytewise: bool) -> Tokenizer:
+def _made(vocabulary: Path, merges: Path, *, bytewise: bool, blank: bool = False) -> Tokenizer:
     """A tokenizer of vocabulary and merges: the byte pairs of GPT-2, or GPT's of lower-case words.
 
+    blank: one is put before every text, and others around it are taken away.
     GPT's words are cut as BERT's basic tokenizer does, which is what the first code took where
     spaCy was not installed.
     """
@@ -139,7 +147,8 @@ def _made(vocabulary: Path, merges: Path, *, bytewise: bool) -> Tokenizer:
         ) from None
     made = Tokenizer(model)
     if bytewise:
-        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.normalizer = normalizers.Strip() if blank else None
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=blank)
         made.decoder = decoders.ByteLevel()
     else:
         made.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -185,22 +194,26 @@ def _told(folder: Path, size: int, added: Mapping[str, int]) -> dict[str, dict[s
     told: dict[str, Mapping[str, Any]] = {"tokenizer.json": added}
     file = folder / "added_tokens.json"
     if file.is_file():
-        told[file.name] = read_object(file)
+        listed = read_object(file)
+        if listed and all(isinstance(token, str) for token in listed.values()):
+            # the other way round, as pytorch-transformers 1.0 wrote it
+            listed = {token: int(i) for i, token in listed.items() if i.isdecimal()}
+        told[file.name] = listed
     file = folder / "special_tokens.txt"
     if file.is_file():
         try:
             lines = file.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{file}: cannot be read ({error}); copy it again") from None
-        listed = [line.strip() for line in lines if line.strip()]
-        told[file.name] = {token: size + place for place, token in enumerate(listed)}
+        in_order = [line.strip() for line in lines if line.strip()]
+        told[file.name] = {token: size + place for place, token in enumerate(in_order)}
     file = folder / "tokenizer_config.json"
     if file.is_file():
         decoder = read_object(file).get("added_tokens_decoder") or {}
         told[file.name] = {
             str(one.get("content")): int(i)
             for i, one in decoder.items()
-            if isinstance(one, dict) and i.isdigit()
+            if isinstance(one, dict) and i.isdecimal()
         }
     found = {}
     for name, tokens in told.items():

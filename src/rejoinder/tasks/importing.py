@@ -176,6 +176,11 @@ def _nothing_in(source: str | Path) -> CheckpointError:
             "config.json and pytorch_model.bin as transfer-learning-conv-ai does, so name the "
             "folder that has them"
         )
+    if (Path(source).parent / "config.json").is_file():
+        return CheckpointError(
+            f"{source}: is not the file of a model; expected pytorch_model.bin, model.safetensors "
+            "or checkpoint_mymodel_N.pth, or name the folder"
+        )
     return CheckpointError(
         f"{source}: has neither {Path(source).name}.opt (ParlAI) nor config.json "
         f"(transfer-learning-conv-ai) beside it; {EXPECTED}"
