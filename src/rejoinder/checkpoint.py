@@ -224,27 +224,39 @@ def initialise(
         )
     else:
         ranker = fresh(wanted, style, trainable=True)
+    anew = {"scale.log"} if "scale" in given else set[str]()
+    taken, left = _taken_up(read_weights(folder / "model.safetensors"), old, ranker, anew)
+    fill(ranker.module, taken, folder)
+    own = set(state(ranker.module, only_adapters=old.lora > 0)) - anew
+    kept = old.freeze_embeddings and not told.shape
+    own -= word_names(ranker.module) if kept else set()  # those of the base
+    return ranker, sorted(own - set(taken)), left
+
+
+def _taken_up(
+    weights: Mapping[str, Tensor], old: ModelConfig, ranker: TextRanker, anew: Collection[str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Weights of an `old` model that a ranker has a place for, and names of those that it has not.
+
+    Those in `anew` are neither.
+    """
     target = {plain_name(name): tensor for name, tensor in ranker.module.state_dict().items()}
     taken = {}
-    left = []
-    for name, weight in read_weights(folder / "model.safetensors").items():
+    left = set()
+    for name, weight in weights.items():
         tower, _, rest = name.partition(".")
         heirs = _heirs(tower, old, ranker.config)
         if not heirs:
-            left.append(tower)
+            left.add(tower)
         for heir in heirs:
             new = f"{heir}.{rest}" if rest else heir
             own_shape = ".lora_" not in new and not new.split(".")[0].endswith("encoder")
-            fits = new in target and (weight.shape == target[new].shape or not own_shape)
-            if fits and not (new == "scale.log" and "scale" in given):
+            if new in target and (weight.shape == target[new].shape or not own_shape):
                 taken[new] = weight
             else:
-                left.append(name)
-    fill(ranker.module, taken, folder)
-    own = set(state(ranker.module, only_adapters=old.lora > 0))
-    kept = old.freeze_embeddings and not told.shape
-    own -= word_names(ranker.module) if kept else set()  # those of the base
-    return ranker, sorted(own - set(taken)), sorted(set(left))
+                left.add(name)
+    taken = {name: weight for name, weight in taken.items() if name not in anew}
+    return taken, sorted(left - set(anew))
 
 
 def _towers(old: ModelConfig, config: ModelConfig, given: Collection[str]) -> str:
@@ -372,10 +384,14 @@ def check_positions(module: nn.Module, style: TextFormat) -> None:
     if need > limit:
         raise ConfigError(
             f"contexts of {need} tokens, but the base reads at most {limit}; lower max_context by "
-            f"{need - limit}, or take a base that reads more"
+            f"{need - limit}, or {_more_room(native)}"
         )
     if style.max_reply > limit:
         raise ConfigError(
             f"candidates of {style.max_reply} tokens, but the base reads at most {limit}; lower "
-            "max_reply, or take a base that reads more"
+            f"max_reply, or {_more_room(native)}"
         )
+
+
+def _more_room(native: Transformer | None) -> str:
+    return "take a base that reads more" if native is None else "from scratch raise n_positions"

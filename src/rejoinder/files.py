@@ -44,6 +44,18 @@ def whole_folder(target: Path, ours: Collection[str] = ()) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_new(target: Path) -> None:
+    """Raise RejoinderError if there is anything at `target` that a new folder would replace.
+
+    For what has files of the same names as something that took hours to make.
+    """
+    check_replaceable(target)
+    if target.is_dir() and any(target.iterdir()):
+        raise RejoinderError(
+            f"{target}: is not empty; expected a new or empty folder, so choose another name"
+        )
+
+
 def check_replaceable(target: Path, ours: Collection[str] = ()) -> None:
     """Raise RejoinderError if `target` is no folder that `whole_folder` may write or replace."""
     if target.name in ("", ".."):  # the folder that we are in, or one above: never to be swapped

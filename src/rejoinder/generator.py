@@ -317,6 +317,7 @@ class TextGenerator:
 
 def _numbers(name: str, given: Tensor, most: int, shape: Sequence[int] | None = None) -> Tensor:
     """Whole numbers below `most`, of a shape if it is known, on the CPU. ConfigError otherwise."""
+    given = torch.as_tensor(given)  # lists do as well
     if given.is_floating_point() or given.is_complex():
         raise ConfigError(f"{name} is of {given.dtype}; expected whole numbers")
     if shape is not None and given.shape != shape:

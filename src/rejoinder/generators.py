@@ -221,6 +221,11 @@ def initialise(
             taken_up["freeze_embeddings"] = old.freeze_embeddings
     else:
         old = checkpoint.config_of(folder)
+        if old.base == NATIVE:
+            raise ConfigError(
+                f"{folder}: is a {old.kind}-encoder on an encoder of its own, which cannot become "
+                "a language model; begin with a generator, or with a base (--base)"
+            )
     wanted = replace(config, **taken_up, **{name: getattr(old, name) for name in INHERITED})
     style = style or TextFormat()
     if told and told.shape:

@@ -62,7 +62,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(
             f"{file}: {error.strerror}; expected a folder that `rejoinder train` wrote, so "
-            "name that one"
+            f"name that one{_import_first(folder)}"
         ) from None
     except ValueError as error:
         raise CheckpointError(
@@ -72,9 +72,21 @@ def read_config(folder: Path) -> dict[str, Any]:
         came = settings.get("format") if isinstance(settings, dict) else type(settings).__name__
         raise CheckpointError(
             f"{file}: format {came!r}, expected {FORMAT}: not a rejoinder checkpoint of this "
-            "version; name a folder that `rejoinder train` wrote"
+            f"version; name a folder that `rejoinder train` wrote{_import_first(folder)}"
         )
     return settings
+
+
+def _import_first(folder: Path) -> str:
+    """What to do with a folder that looks like one of an archived system."""
+    marks = ("special_tokens.txt", "added_tokens.json", "merges.txt")
+    if next(folder.glob("*.opt"), None):
+        system = "ParlAI"
+    elif any((folder / mark).is_file() for mark in marks):
+        system = "transfer-learning-conv-ai"
+    else:
+        return ""
+    return f". It looks like a model of {system}: rejoinder import {folder} --out DIR makes it ours"
 
 
 def kind_of(folder: Path) -> str:

@@ -117,7 +117,7 @@ def test_nothing_is_left_where_nothing_was_imported(tmp_path: Path) -> None:
 
 def test_a_native_base_is_never_looked_for(talk: Path, tmp_path: Path) -> None:
     tasks.import_model(GOLDEN / "poly", tmp_path / "ours")
-    with pytest.raises(CheckpointError, match="base 'native' has no weights of its own"):
+    with pytest.raises(ConfigError, match="is a poly-encoder on an encoder of its own"):
         tasks.train("generator", talk, out=tmp_path / "run", init_model=tmp_path / "ours")
 
 
@@ -129,7 +129,8 @@ def test_a_recipe_sets_the_factor_on_states_anew(talk: Path, base: Path, tmp_pat
     (old / "model.opt").write_text(json.dumps(told), encoding="utf-8")
     tasks.import_model(old, tmp_path / "ours")
     how: dict[str, Any] = {"max_steps": 1, "batch_size": 4, "report": False, "max_context": 40}
-    how |= {"max_reply": 16, "init_model": tmp_path / "ours"}
+    said: list[str] = []
+    how |= {"max_reply": 16, "init_model": tmp_path / "ours", "say": said.append}
 
     def factor(out: str, **more: Any) -> float:
         run = tasks.train("bi", talk, out=tmp_path / out, **how, **more)
@@ -140,6 +141,7 @@ def test_a_recipe_sets_the_factor_on_states_anew(talk: Path, base: Path, tmp_pat
     assert factor("as-it-is") == 1.0
     assert factor("recipe", preset="parlai-bi") == 0.06
     assert factor("asked", preset="parlai-bi", output_scaling=0.5) == 0.5
+    assert not any("scale.log" in line for line in said)  # set anew: neither fresh nor left
     with pytest.raises(ConfigError, match="holds a run with other settings"):
         factor("asked", preset="parlai-bi")
     plain: dict[str, Any] = {**how, "init_model": None, "base": str(base), "lora": 0}

@@ -313,3 +313,12 @@ def test_what_was_left_and_changed_is_said(tmp_path: Path) -> None:
     for part in ("optimizer", "warmup_scheduler", "16 bits", "fp16", "there twice", "padding is"):
         assert part in notes
     assert imported(make_checkpoint(tmp_path / "plain", kind="poly")).notes == []
+
+
+def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path, **FIRST)
+    name = "encoder_ctxt.layers.0.attention.q_lin.weight"
+    reweigh(model, lambda weights: weights[name].fill_(torch.nan))
+    refused(model, "model", name, "holds what is no number")
+    reweigh(model, lambda weights: weights.update({name: weights[name].nan_to_num().int()}))
+    refused(model, "model", name, "is of int32")

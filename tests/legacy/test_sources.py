@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rejoinder import checkpoint, tasks
+from rejoinder import checkpoint, tasks, zoo
 from rejoinder.errors import CheckpointError, ConfigError, DownloadError, RejoinderError
 from rejoinder.index import Index
 from rejoinder.schema import Dialogue, Message
@@ -128,6 +128,44 @@ def test_where_nothing_can_be_written_nothing_is_fetched(tmp_path: Path) -> None
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear", encoding="utf-8")
     with serving() as site:
-        with pytest.raises(RejoinderError, match=r"letter\.txt"):
+        with pytest.raises(RejoinderError, match="mine: is not empty"):
             tasks.import_model(site.address("/old.tgz"), tmp_path / "mine")
         assert not site.asked
+
+
+def test_nothing_is_written_before_all_that_is_named_is_there(tmp_path: Path) -> None:
+    """Also a checkpoint that is there already is left alone: it may have taken hours to train."""
+    out = tmp_path / "ours"
+    with pytest.raises(RejoinderError, match="no such file"):
+        tasks.import_model(GOLDEN / "bi", out, check=tmp_path / "gone.jsonl")
+    (tmp_path / "replies.txt").write_text("no .\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is both --out and --index"):
+        tasks.import_model(GOLDEN / "bi", out, candidates=tmp_path / "replies.txt", index=out)
+    assert not out.exists()
+    tasks.import_model(GOLDEN / "bi", str(out))
+    before = (out / "model.safetensors").read_bytes()
+    with pytest.raises(RejoinderError, match="ours: is not empty"):
+        tasks.import_model(GOLDEN / "poly", out)
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_an_archive_of_several_models_says_where_they_are(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "two.tgz", "w:gz") as tar:
+        tar.add(GOLDEN / "bi", "two/bi")
+        tar.add(GOLDEN / "poly", "two/poly")
+    with pytest.raises(CheckpointError, match=r"two\.tgz: holds models in bi, poly; expected one"):
+        tasks.import_model(tmp_path / "two.tgz", tmp_path / "ours")
+
+
+def test_a_local_address_is_read_where_it_lies(tmp_path: Path) -> None:
+    file = tmp_path / "old.tgz"
+    for number, kind in enumerate(("bi", "poly")):
+        file.write_bytes(packed(GOLDEN / kind, "mymodel"))
+        told = tasks.import_model(file.as_uri(), tmp_path / str(number))
+        assert told["kind"] == kind
+
+
+@pytest.mark.parametrize("source", [GOLDEN / "bi", GOLDEN / "bi" / "model", LEGACY])
+def test_a_model_that_is_not_imported_yet_is_known_as_one(source: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"looks like a model of .*: rejoinder import "):
+        zoo.load(source)

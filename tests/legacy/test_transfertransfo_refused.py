@@ -71,6 +71,13 @@ def reweigh(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
     torch.save(weights, file)
 
 
+def put(name: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], None]:
+    def change(weights: dict[str, Tensor]) -> None:
+        weights[name] = tensor
+
+    return change
+
+
 def test_tokens_that_no_file_tells(old: Path, later: Path) -> None:
     (old / "special_tokens.txt").unlink()
     found = imported(old)  # only one code wrote n_special, and in one order
@@ -131,7 +138,7 @@ def test_weights_that_lack_are_left_over_or_of_another_size(old: Path) -> None:
         ({"n_embd": 16}, "has n_embd 32, but config.json says 16"),
         ({"n_positions": 512}, "has n_positions 96"),
         ({"n_head": 5}, "n_head is 5"),
-        ({"n_head": ...}, "'n_head' is missing"),
+        ({"n_head": ...}, "n_head is None; expected a whole number"),
         ({"n_head": "four"}, "config.json"),
         ({"afn": "relu"}, "another activation"),
         ({"model_type": "gpt2"}, "is of the kind openai-gpt, but config.json says gpt2"),
@@ -202,6 +209,31 @@ def test_nothing_is_executed(old: Path, tmp_path: Path, name: str, protocol: int
     torch.save({"a": Payload(mark)}, old / name)
     refused(old, name)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("lines", [0, 14])
+def test_merges_that_are_cut(old: Path, lines: int) -> None:
+    whole = (old / "merges.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    (old / "merges.txt").write_text("".join(whole[:lines]), encoding="utf-8")
+    refused(old, "merges.txt", "so it is cut")
+
+
+def test_weights_that_are_no_numbers(old: Path) -> None:
+    name = "transformer.h.0.ln_1.weight"
+    whole = torch.load(old / "pytorch_model.bin", weights_only=True)[name].clone()
+    for odd, said in (
+        (whole.long(), "is of int64"),
+        (whole.bool(), "is of bool"),
+        (whole * torch.nan, "holds what is no number"),
+        (whole / 0, "holds what is no number"),
+    ):
+        reweigh(old, put(name, odd))
+        refused(old, "pytorch_model.bin", name, said)
+
+
+def test_counts_that_do_not_fit_are_noted(old: Path) -> None:
+    tell(old / "config.json", vocab_size=100)
+    assert any("vocab_size 100" in note for note in imported(old).notes)
 
 
 def test_a_cut_file_is_named(old: Path) -> None:

@@ -201,7 +201,8 @@ def test_a_folder_of_a_run_with_other_settings_is_refused(
 ) -> None:
     run(make, lessons, tmp_path, max_steps=2)
     with pytest.raises(
-        ConfigError, match=r"holds a run with other settings or data \(.*settings\.json\)"
+        ConfigError,
+        match=r"holds a run with other settings or data \(.*settings\.json: \w+ was .* and is .*\)",
     ):
         run(make, lessons, tmp_path, **{"max_steps": 2, **change})
 

@@ -28,11 +28,13 @@ def import_model(
 
     Parameters
     ----------
+    source
+        A path, http, https or file address, or zoo:NAME.
     out
-        The folder to write.
+        The folder to write, new or empty.
     candidates
-        A file of ParlAI's fixed candidates, one a line; what it kept of them beside the model
-        (.vecs and .encs) is taken where it is true.
+        A file of ParlAI's fixed candidates, one a line, or the name of one in the archive; what it
+        kept of them beside the model (.vecs and .encs) is taken where it is true.
     index
         The folder to write the index of these candidates to.
     check

@@ -24,9 +24,9 @@ from rejoinder.errors import CheckpointError
 from rejoinder.exports.causal_card import PERSONA, SAID, card
 from rejoinder.exports.causal_models import Reading, library_model, reading_of, settled
 from rejoinder.exports.causal_tokenizer import Named, library_tokenizer
-from rejoinder.exports.checking import CLOSE, check_new
+from rejoinder.exports.checking import CLOSE
 from rejoinder.exports.quiet import quiet
-from rejoinder.files import whole_folder
+from rejoinder.files import check_new, whole_folder
 from rejoinder.generator import TextGenerator
 from rejoinder.layouts import Layout
 from rejoinder.models.generator import Generator, Rows

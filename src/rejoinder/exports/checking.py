@@ -10,10 +10,9 @@ from torch import Tensor
 
 from rejoinder.candidates import SAMPLE
 from rejoinder.data import read
-from rejoinder.errors import CheckpointError, RejoinderError
+from rejoinder.errors import CheckpointError
 from rejoinder.exports.joined import Joined
 from rejoinder.exports.texts import candidate_line, context_line
-from rejoinder.files import check_replaceable
 from rejoinder.ranker import TextRanker
 from rejoinder.schema import Dialogue, Message, examples
 
@@ -75,18 +74,6 @@ def share(ours: Tensor, theirs: Tensor, out: Path, library: str) -> float:
 def ours(ranker: TextRanker, texts: Checked) -> Tensor:
     """The ranker's scores of every sample dialogue with every sample reply: -> (B, N)."""
     return torch.stack([ranker.scores(dialogue, texts.replies) for dialogue in texts.dialogues])
-
-
-def check_new(out: Path) -> None:
-    """Raise RejoinderError if there is anything at `out` that an export would replace.
-
-    A model has files of the same names as its export, so that nothing can tell the two apart.
-    """
-    check_replaceable(out)
-    if out.is_dir() and any(out.iterdir()):
-        raise RejoinderError(
-            f"{out}: is not empty; expected a new or empty folder, so choose another name"
-        )
 
 
 def _check_ids(joined: Joined, text: str, row: list[int], out: Path) -> None:

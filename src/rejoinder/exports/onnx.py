@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rejoinder import __version__
 from rejoinder.errors import CheckpointError, ConfigError
 from rejoinder.exports import graphs
-from rejoinder.exports.checking import check_new, sample_texts
+from rejoinder.exports.checking import sample_texts
 from rejoinder.exports.joined import Joined, joined
 from rejoinder.exports.onnx_card import onnx_card
 from rejoinder.exports.onnx_check import difference
@@ -30,7 +30,7 @@ from rejoinder.exports.quiet import quiet
 from rejoinder.exports.settled import settled
 from rejoinder.exports.texts import joint
 from rejoinder.extras import require
-from rejoinder.files import whole_folder
+from rejoinder.files import check_new, whole_folder
 from rejoinder.models.rankers import BiEncoder, CrossEncoder
 from rejoinder.parlai_text import ParlaiTokens
 from rejoinder.ranker import TextRanker

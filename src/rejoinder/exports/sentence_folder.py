@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from rejoinder.errors import ConfigError
-from rejoinder.exports.checking import Checked, check_new, ours, sample_texts, share
+from rejoinder.exports.checking import Checked, ours, sample_texts, share
 from rejoinder.exports.encoders import library_encoder
 from rejoinder.exports.joined import Joined, joined, write_tokenizer
 from rejoinder.exports.quiet import quiet
 from rejoinder.exports.settled import settled
 from rejoinder.extras import require
-from rejoinder.files import whole_folder
+from rejoinder.files import check_new, whole_folder
 from rejoinder.models.encoder import Encoder, Pooling
 from rejoinder.ranker import TextRanker
 

@@ -31,6 +31,7 @@ from rejoinder.legacy.parlai_options import (
     read_options,
     text_of,
 )
+from rejoinder.legacy.sound import check_sound
 from rejoinder.legacy.torchfiles import read_torch
 from rejoinder.models.build import build
 from rejoinder.models.pretrained import Native
@@ -142,6 +143,7 @@ def _weights(file: Path, notes: list[str]) -> Weights:
         if left:
             notes.append(f"left: {', '.join(left)} (of a training that stopped)")
     found = {name.removeprefix("module."): tensor for name, tensor in inner.items()}
+    check_sound(file, found)
     if any(tensor.dtype == torch.float16 for tensor in found.values()):
         notes.append("weights of 16 bits became weights of 32")
     return found

@@ -90,9 +90,9 @@ def fetch_source(
     if not named and not ADDRESS.match(source):
         return Fetched(Path(source))
     packed = _of_zoo(source, named[1], zoo) if named else Packed(clean_address(source), "")
+    if packed.address.startswith("file:"):
+        return Fetched(local_file(packed.address), packed.inside)  # where it lies
     target = place_of(packed.address, folder or cache_folder() / "models")
-    if packed.address.startswith("file:") and not target.exists():
-        local_file(packed.address)
     if target.suffix.lower() not in ARCHIVES:
         _fetch_beside(packed.address, target, progress, pause)
     by_hand = _by_hand(target, packed.inside)

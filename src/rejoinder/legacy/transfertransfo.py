@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rejoinder.config import GeneratorConfig
+from rejoinder.config import GeneratorConfig, from_mapping
 from rejoinder.errors import CheckpointError, ConfigError
 from rejoinder.generator import TextGenerator
 from rejoinder.generators import fresh_native
 from rejoinder.layouts import Speakers
+from rejoinder.legacy.sound import check_sound
 from rejoinder.legacy.torchfiles import read_torch
 from rejoinder.legacy.transfertransfo_eras import era_of
 from rejoinder.legacy.transfertransfo_tokens import FoundTokens, find_tokens, read_object
@@ -105,6 +106,7 @@ def import_generator(files: ConvAiFiles) -> ImportedGenerator:
     shape = _shape(files, config, weights)
     tokens = find_tokens(files.folder, shape.vocab_size, config, bytewise=shape.norm_first)
     notes += tokens.notes
+    notes += _odd_counts(config, shape.vocab_size, tokens.tokenizer.get_vocab_size())
     found = _mapped(files, weights, notes)
     made = _made(files, config, shape, tokens)
     _check_places(files, found, each_once(made.module))
@@ -143,7 +145,20 @@ def _weights(files: ConvAiFiles, notes: list[str]) -> Weights:
     masks |= {name for name in bare if _counts_places(name, bare[name])}
     if masks:
         notes.append(f"left: {len(masks)} masks and lists, which are always the same")
-    return plain_names({name: tensor for name, tensor in bare.items() if name not in masks})
+    kept = {name: tensor for name, tensor in bare.items() if name not in masks}
+    check_sound(file, kept)
+    return plain_names(kept)
+
+
+def _odd_counts(config: Mapping[str, Any], rows: int, words: int) -> list[str]:
+    """What config.json says of the vocabulary that is neither with nor without special tokens."""
+    told = config.get("vocab_size", rows)
+    if told in (rows, words):
+        return []
+    return [
+        f"config.json says vocab_size {told!r}; the model has {rows} word vectors, of which "
+        f"{words} are of the vocabulary"
+    ]
 
 
 def _counts_places(name: str, tensor: Tensor) -> bool:
@@ -180,10 +195,16 @@ def _shape(files: ConvAiFiles, config: Mapping[str, Any], weights: Weights) -> G
         "n_embd": words.shape[1],
         "n_positions": places.shape[0],
     }
-    for name, size in sizes.items():
-        if config.get(name) != size:
+    for name in (*sizes, "n_head"):
+        if type(config.get(name)) is not int:
             raise CheckpointError(
-                f"{files.model}: has {name} {size}, but {where.name} says {config.get(name)!r}; "
+                f"{where}: {name} is {config.get(name)!r}; expected a whole number, so copy the "
+                "file that stood beside the model"
+            )
+    for name, size in sizes.items():
+        if config[name] != size:
+            raise CheckpointError(
+                f"{files.model}: has {name} {size}, but {where.name} says {config[name]}; "
                 "the two do not belong together"
             )
     try:
@@ -193,7 +214,7 @@ def _shape(files: ConvAiFiles, config: Mapping[str, Any], weights: Weights) -> G
             raise ConfigError(
                 f"{odd[0]} is {config.get(odd[0])!r}" if odd else "another activation or attention"
             )
-        return shape
+        return from_mapping(GptShape, asdict(shape), "")  # every value of its kind
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(
@@ -253,6 +274,13 @@ def _check_places(files: ConvAiFiles, found: Weights, target: Mapping[str, Tenso
         )
 
 
+def _rate(config: Mapping[str, Any], name: str, usual: float) -> float:
+    found = config.get(name, usual)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise ConfigError(f"{name} is {found!r}; expected a number from 0 up to 1")
+    return float(found)
+
+
 def _made(
     files: ConvAiFiles, config: Mapping[str, Any], shape: GptShape, tokens: FoundTokens
 ) -> TextGenerator:
@@ -265,9 +293,9 @@ def _made(
         settings = GeneratorConfig(
             base=NATIVE,
             lora=0,
-            dropout=float(config.get("resid_pdrop", 0.0)),
-            attention_dropout=float(config.get("attn_pdrop", 0.0)),
-            choice_dropout=float(config.get("summary_first_dropout", 0.1)),
+            dropout=_rate(config, "resid_pdrop", 0.0),
+            attention_dropout=_rate(config, "attn_pdrop", 0.0),
+            choice_dropout=_rate(config, "summary_first_dropout", 0.1),
         )
         with torch.device("meta"):
             return fresh_native(settings, shape, tokens.special, tokens.tokenizer, style)

@@ -27,6 +27,7 @@ from rejoinder.text import SPEAKERS
 END = "</w>"  # closes a word in GPT's vocabulary
 UNKNOWN = "<unk>"  # GPT's
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's
+MOST_UNMADE = 0.01  # of all words: some people added words by hand
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def _made(vocabulary: Path, merges: Path, *, bytewise: bool, blank: bool = False
             f"{merges}: {error}, says the tokenizer; expected the merges that {vocabulary.name} "
             "was made with, so copy both again"
         ) from None
+    _check_merges(words, pairs, merges)
     made = Tokenizer(model)
     if bytewise:
         made.normalizer = normalizers.Strip() if blank else None
@@ -157,6 +159,22 @@ def _made(vocabulary: Path, merges: Path, *, bytewise: bool, blank: bool = False
     own = [token for token in (UNKNOWN, END_OF_TEXT) if token in words]
     made.add_special_tokens([AddedToken(token, special=True) for token in own])
     return made
+
+
+def _check_merges(words: Mapping[str, int], pairs: list[tuple[str, str]], file: Path) -> None:
+    """Raise CheckpointError where many words are made by no merge: the file of merges is cut."""
+    made = {left + right for left, right in pairs}
+    named = {UNKNOWN, END_OF_TEXT, *SPEAKERS}
+    unmade = [
+        word
+        for word in words
+        if len(word.removesuffix(END)) > 1 and word not in made and word not in named
+    ]
+    if len(unmade) > MOST_UNMADE * len(words):
+        raise CheckpointError(
+            f"{file}: {len(unmade)} of {len(words)} words, such as {unmade[0]!r}, are made by none "
+            f"of its {len(pairs)} merges, so it is cut; copy it again"
+        )
 
 
 def _words(file: Path) -> dict[str, int]:
@@ -206,6 +224,8 @@ def _told(folder: Path, size: int, added: Mapping[str, int]) -> dict[str, dict[s
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{file}: cannot be read ({error}); copy it again") from None
         in_order = [line.strip() for line in lines if line.strip()]
+        if not in_order:
+            raise CheckpointError(f"{file}: is empty; expected the special tokens, one a line")
         told[file.name] = {token: size + place for place, token in enumerate(in_order)}
     file = folder / "tokenizer_config.json"
     if file.is_file():
@@ -230,8 +250,9 @@ def _agreed(folder: Path, told: Mapping[str, Mapping[str, Any]]) -> dict[str, An
         for token in SPEAKERS:
             if tokens.get(token) != special.get(token):
                 raise CheckpointError(
-                    f"{folder / name}: {token} is {tokens.get(token)}, but {first} says "
-                    f"{special.get(token)}; take away the file that the model was not trained with"
+                    f"{folder / name}: {token} is {tokens.get(token)!r}, but {first} says "
+                    f"{special.get(token)!r}; take away the file that the model was not "
+                    "trained with"
                 )
     lacking = [token for token in SPEAKERS if token not in special]
     if lacking:

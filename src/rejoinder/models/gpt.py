@@ -41,6 +41,10 @@ class GptShape:
         for name in ("vocab_size", "n_embd", "n_layer", "n_head", "n_positions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not self.layer_norm_epsilon > 0:
+            raise ConfigError(
+                f"layer_norm_epsilon is {self.layer_norm_epsilon}; expected more than 0"
+            )
         if self.n_embd % self.n_head:
             raise ConfigError(
                 f"n_head is {self.n_head}; expected a number that divides n_embd, {self.n_embd}"

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from rejoinder import checkpoint, zoo
 from rejoinder.errors import ConfigError
-from rejoinder.exports.checking import check_new
 from rejoinder.exports.cross import export_cross
 from rejoinder.exports.onnx import export_onnx
 from rejoinder.exports.sentence import export_sentence
+from rejoinder.files import check_new
 from rejoinder.ranker import TextRanker
 from rejoinder.saved import kind_of
 
@@ -20,7 +20,7 @@ Export = Callable[[TextRanker, Path], dict[str, Any]]
 SENTENCE: dict[str, Export] = {"cross": export_cross}  # the others are vectors, or refused
 
 
-def export_model(model: str | Path, to: Target, out: Path) -> dict[str, Any]:
+def export_model(model: str | Path, to: Target, out: str | Path) -> dict[str, Any]:
     """Write a model to `out`, a new folder, as another library has it, and check that it agrees.
 
     -> model, kind, what was written, megabytes, and the largest difference of its scores from ours
@@ -28,7 +28,7 @@ def export_model(model: str | Path, to: Target, out: Path) -> dict[str, Any]:
     MissingExtra where it is not installed, CheckpointError where what was written scores otherwise,
     RejoinderError where `out` is not empty; then nothing is written.
     """
-    folder = zoo.find(model)
+    folder, out = zoo.find(model), Path(out)
     kind = kind_of(folder)
     _check_target(str(model), kind, to)
     check_new(out)

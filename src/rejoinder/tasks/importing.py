@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rejoinder import checkpoint, evaluation, generators, saved, zoo
+from rejoinder import checkpoint, evaluation, generators, zoo
 from rejoinder.errors import CheckpointError, ConfigError
 from rejoinder.fetching import Progress as Fetching
-from rejoinder.files import check_replaceable
+from rejoinder.files import check_new, check_replaceable
 from rejoinder.index import FILES as index_files
 from rejoinder.index import NO_VECTORS
 from rejoinder.legacy.archives import unpack
@@ -28,6 +28,7 @@ from rejoinder.legacy.transfertransfo import (
 from rejoinder.models.gpt import Gpt
 from rejoinder.models.pretrained import hash_file
 from rejoinder.parlai_text import ParlaiTokens
+from rejoinder.schema import Example
 from rejoinder.tasks.measuring import prepare, sampled
 from rejoinder.text import SPEAKERS
 
@@ -41,11 +42,11 @@ Progress = Callable[[int, int], None]
 
 def import_model(
     source: str | Path,
-    out: Path,
+    out: str | Path,
     *,
-    candidates: Path | None = None,
-    index: Path | None = None,
-    check: Path | None = None,
+    candidates: str | Path | None = None,
+    index: str | Path | None = None,
+    check: str | Path | None = None,
     progress: Progress | None = None,
     fetching: Fetching | None = None,
 ) -> dict[str, Any]:
@@ -61,12 +62,14 @@ def import_model(
     the file and what does not fit, DownloadError for what cannot be fetched; then no model is
     written.
     """
-    check_replaceable(out, saved.FILES)  # now, not after an hour of fetching
-    indexed = _wanted(candidates, index, progress)
-    with _unpacked(fetch_source(source, progress=fetching), candidates) as place:
+    out = Path(out)
+    check_new(out)  # now, not after an hour of fetching
+    indexed = _wanted(candidates, index, out, progress)
+    chosen = [] if check is None else sampled(prepare(check, "", None), CHECKED)
+    with _unpacked(fetch_source(source, progress=fetching), indexed) as place:
         told = {"from": str(source), **_imported(place, source, out, indexed)}
-    if check is not None:
-        told |= _measured(out, check, progress)
+    if chosen:
+        told |= _measured(out, chosen, progress)
     return told
 
 
@@ -79,14 +82,18 @@ class Indexed:
     progress: Progress | None
 
 
-def _wanted(file: Path | None, out: Path | None, progress: Progress | None) -> Indexed | None:
-    if file is None and out is None:
+def _wanted(
+    file: str | Path | None, index: str | Path | None, out: Path, progress: Progress | None
+) -> Indexed | None:
+    if file is None and index is None:
         return None
-    if file is None or out is None:
-        lacks = "--index DIR, the folder to write" if out is None else "--candidates FILE"
+    if file is None or index is None:
+        lacks = "--index DIR, the folder to write" if index is None else "--candidates FILE"
         raise ConfigError(f"candidates are brought along as an index; give {lacks} too, or neither")
-    check_replaceable(out, index_files)
-    return Indexed(file, out, progress)
+    if Path(index).resolve() == out.resolve():
+        raise ConfigError(f"{index}: is both --out and --index; expected two folders")
+    check_replaceable(Path(index), index_files)
+    return Indexed(Path(file), Path(index), progress)
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ def _imported(
         generators.save(made.generator, out, card=_generator_card(made, out.name))
         checked = check_generator(generators.load(out))
         return {**_generator_facts(made), **_self_check(checked)}
-    raise _nothing_in(source)
+    raise _nothing_in(source, place.model)
 
 
 def _brought(imported: Imported, place: Place, indexed: Indexed, name: str) -> ImportedCandidates:
@@ -145,10 +152,10 @@ def _brought(imported: Imported, place: Place, indexed: Indexed, name: str) -> I
 
 
 @contextmanager
-def _unpacked(fetched: Fetched, candidates: Path | None) -> Iterator[Place]:
+def _unpacked(fetched: Fetched, indexed: Indexed | None) -> Iterator[Place]:
     """The folder or file itself, or what an archive holds, for as long as it is read.
 
-    Candidates that are no file here are looked for in the archive, by name.
+    Candidates of which only a name is given, and no such file is here, are looked for in it.
     """
     source = fetched.path
     if not source.exists():
@@ -156,21 +163,28 @@ def _unpacked(fetched: Fetched, candidates: Path | None) -> Iterator[Place]:
     if source.is_dir() or source.suffix.lower() not in ARCHIVES:
         yield Place(source)
         return
-    wanted = candidates.name if candidates and not candidates.exists() else ""
+    bare = indexed and not indexed.file.exists() and indexed.file == Path(indexed.file.name)
+    wanted = indexed.file.name if indexed and bare else ""
     only = [name for name in (fetched.inside, wanted) if name] if fetched.inside else []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         whole = unpack(source, Path(folder) / "model", only=only)
         inside = find_inside(whole, fetched)
         held = [one for one in sorted(inside.iterdir()) if one.is_dir()]
         alone = len(held) == 1 and len([*inside.iterdir()]) == 1
-        found = sorted(file for file in whole.rglob("*") if wanted and file.name == wanted)
+        found = [file for file in whole.rglob(wanted or " ") if file.is_file()]
         yield Place(held[0] if alone else inside, found[0] if len(found) == 1 else None)
 
 
-def _nothing_in(source: str | Path) -> CheckpointError:
-    if Path(source).is_dir():
-        source = Path(source)
-        found = ", ".join(sorted(file.name for file in source.iterdir())[:6]) or "nothing"
+def _nothing_in(source: str | Path, place: Path) -> CheckpointError:
+    if place.is_dir():
+        held = [*place.rglob("*.opt"), *place.rglob("config.json")]
+        models = sorted({one.parent.relative_to(place).as_posix() for one in held})
+        if place != Path(source) and models:
+            return CheckpointError(
+                f"{source}: holds models in {', '.join(models[:6])}; expected one, so unpack it "
+                "and name its folder"
+            )
+        found = ", ".join(sorted(file.name for file in place.iterdir())[:6]) or "nothing"
         return CheckpointError(
             f"{source}: holds {found}; expected model and model.opt as ParlAI writes them, or "
             "config.json and pytorch_model.bin as transfer-learning-conv-ai does, so name the "
@@ -187,9 +201,8 @@ def _nothing_in(source: str | Path) -> CheckpointError:
     )
 
 
-def _measured(out: Path, check: Path, progress: Progress | None) -> dict[str, Any]:
-    """hits@1 on dialogues; a generator ranks by its next-utterance head."""
-    chosen = sampled(prepare(check, "", None), CHECKED)
+def _measured(out: Path, chosen: list[Example], progress: Progress | None) -> dict[str, Any]:
+    """hits@1 on examples; a generator ranks by its next-utterance head."""
     judged, seconds = evaluation.timed(zoo.load(out), chosen, progress)
     report = evaluation.summarise(judged, seconds)
     return {
@@ -289,8 +302,9 @@ def _card(
     lines = [
         f"# {name}",
         "",
-        f"{what} and imported with `rejoinder import`. {how}; data and licence are those of the "
-        "original.",
+        f"{what} and imported with `rejoinder import`. {how}.",
+        "",
+        "Data and licence are those of the original.",
         "",
         "| | |",
         "|---|---|",

@@ -51,10 +51,12 @@ def claim(
     if file.is_file():
         for part in ("best", "last"):
             recover(out / part)  # from a process that was killed while it saved
-    if file.is_file() and not _same(_read_settings(file), json.loads(settings)):
+    changed = _changed(_read_settings(file), json.loads(settings)) if file.is_file() else []
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise ConfigError(
-            f"{out} holds a run with other settings or data ({file}); resume it with the same "
-            "command, or choose another --out"
+            f"{out} holds a run with other settings or data ({file}: {changed[0]}{more}); resume "
+            "it with the same command, or choose another --out"
         )
     check_replaceable(out / "best", saved.FILES)  # now, not at the first validation
     check_replaceable(out / "last", STATE_FILES)
@@ -74,23 +76,30 @@ def _keep_tokenizer(file: Path, text: str) -> None:
     write_text(file, text)
 
 
-def _same(one: Any, two: Any) -> bool:
-    """Whether two runs are one; what an older version had no setting for is as it is by default."""
+def _changed(was: Any, now: Any) -> list[str]:
+    """What is another setting in two runs; none if they are one.
+
+    What an older version had no setting for is as it is by default.
+    """
+    found: list[str] = []
     try:
-        writes = one["model"]["kind"] == "generator"
+        writes = was["model"]["kind"] == "generator"
         model = GeneratorConfig if writes else ModelConfig
         kinds: dict[str, type[Any]] = {"model": model, "train": TrainConfig, "text": TextFormat}
-        if "shape" in one or "shape" in two:  # of rankers from scratch alone
+        if "shape" in was or "shape" in now:  # of rankers from scratch alone
             kinds["shape"] = Shape
+        pairs = []
         for section, kind in kinds.items():
             usual = to_mapping(kind())
-            a, b = (usual | settings[section] for settings in (one, two))
-            if any(a[name] != b[name] for name in {**a, **b} if name not in FREE):
-                return False
-        counted = {settings.get("examples") for settings in (one, two)} - {None}
-        return len(counted) <= 1 and all(one.get(name) == two.get(name) for name in NAMES)
+            a, b = (usual | settings[section] for settings in (was, now))
+            pairs += [(name, a[name], b[name]) for name in {**a, **b} if name not in FREE]
+        pairs += [(name, was.get(name), now.get(name)) for name in NAMES]
+        if None not in (was.get("examples"), now.get("examples")):
+            pairs.append(("examples", was["examples"], now["examples"]))
+        found = [f"{name} was {a!r} and is {b!r}" for name, a, b in pairs if a != b]
     except (TypeError, KeyError, AttributeError):
-        return False
+        found = ["it cannot be read"]
+    return found
 
 
 def _read_settings(file: Path) -> object:

@@ -65,7 +65,13 @@ def find(model: str | Path) -> Path:
     if folder.is_dir():
         return saved.resolve(folder)
     if folder.exists():
-        raise CheckpointError(f"{folder}: is a file; expected the folder of a checkpoint")
+        old = folder.with_name(f"{folder.name}.opt").is_file()
+        hint = (
+            f". It looks like a model of ParlAI: rejoinder import {folder} --out DIR makes it ours"
+        )
+        raise CheckpointError(
+            f"{folder}: is a file; expected the folder of a checkpoint{hint if old else ''}"
+        )
     if str(model).count("/") == 1 and not str(model).startswith((".", "/")):
         return _from_hub(str(model))
     near = difflib.get_close_matches(str(model), names(), n=1)
