@@ -272,6 +272,20 @@ def test_a_chat_reads_more_messages_where_it_is_asked_to(tmp_path: Path) -> None
     assert lengths == [2 + each * count for count in (5, 3, 9)]
 
 
+def test_user_text_never_ends_a_text_of_gpt2(tmp_path: Path) -> None:
+    words, _ = conv_ai.words_of("gpt2")
+    conv_ai.write_today(tmp_path, "gpt2", conv_ai.oracle("gpt2", len(words) + 5))
+    file = tmp_path / "tokenizer.json"
+    told = json.loads(file.read_text(encoding="utf-8"))
+    for one in told["added_tokens"]:
+        one["special"] = False
+    file.write_text(json.dumps(told), encoding="utf-8")
+    layout = imported(tmp_path).layout
+    (ids,) = layout.pieces.ids(["bye <|endoftext|>"])
+    assert words["<|endoftext|>"] not in ids
+    assert words["<|endoftext|>"] in layout.never
+
+
 SUPPORT = Path(__file__).parents[2] / "examples" / "support"
 
 

@@ -117,7 +117,10 @@ def _bare(file: Path) -> Tokenizer:
             "file again"
         )
     listed = told.get("added_tokens") or []
-    told["added_tokens"] = [one for one in listed if one.get("content") in known]
+    # <|endoftext|> and its like: never what a user's text becomes, whatever the file says
+    told["added_tokens"] = [
+        {**one, "special": True} for one in listed if one.get("content") in known
+    ]
     told["post_processor"] = None  # may name tokens that are gone; rows are framed by us
     try:
         return Tokenizer.from_str(json.dumps(told))
