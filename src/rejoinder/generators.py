@@ -37,8 +37,8 @@ from rejoinder.weights import (
     OWN_WORDS,
     assign,
     fill,
+    fill_on_base,
     plain_name,
-    restore,
     state,
     to_save,
     word_names,
@@ -172,17 +172,7 @@ def _filled(
         assign(module, weights, folder)
         return module.eval()
     module = build_generator(config, find_base(config.base, config.base_sha256))
-    if config.lora and trainable:
-        add_lora(module, config.lora, config.lora_alpha)
-    restore(
-        module,
-        weights,
-        folder,
-        lora=config.lora,
-        factor=config.lora_alpha / max(1, config.lora),
-        trainable=trainable,
-        frozen=config.freeze_embeddings,
-    )
+    fill_on_base(module, config, weights, folder, trainable=trainable)
     return module
 
 

@@ -22,6 +22,7 @@ from rejoinder.files import whole_folder
 from rejoinder.rounding import unrounded
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "dictionary.json", "README.md")
+SPEAKER = b"<speaker1>"  # a token that transfer-learning-conv-ai added
 FORMAT = 1  # of config.json; raised when an old folder can no longer be read as it is
 
 
@@ -79,10 +80,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _import_first(folder: Path) -> str:
     """What to do with a folder that looks like one of an archived system."""
-    marks = ("special_tokens.txt", "added_tokens.json", "merges.txt")
+    listed = [folder / name for name in ("special_tokens.txt", "added_tokens.json")]
+    listed = [file for file in [*listed, folder / "tokenizer.json"] if file.is_file()]
     if next(folder.glob("*.opt"), None):
         system = "ParlAI"
-    elif any((folder / mark).is_file() for mark in marks):
+    elif any(SPEAKER in file.read_bytes() for file in listed):
         system = "transfer-learning-conv-ai"
     else:
         return ""

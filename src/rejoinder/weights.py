@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rejoinder.config import GeneratorConfig, ModelConfig
 from rejoinder.errors import CheckpointError
-from rejoinder.models.build import merge_lora, towers
+from rejoinder.models.build import add_lora, merge_lora, towers
 from rejoinder.rounding import rounded
 from rejoinder.sharded import whole
 
@@ -150,6 +151,28 @@ def restore(
                 raise CheckpointError(
                     f"{folder / 'model.safetensors'}: adapters do not fit the base: {error}"
                 ) from None
+
+
+def fill_on_base(
+    module: nn.Module,
+    config: ModelConfig | GeneratorConfig,
+    weights: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    trainable: bool,
+) -> None:
+    """Fill a module on its bare base as `restore` does; if `trainable`, adapters are put on it."""
+    if config.lora and trainable:
+        add_lora(module, config.lora, config.lora_alpha)
+    restore(
+        module,
+        weights,
+        folder,
+        lora=config.lora,
+        factor=config.lora_alpha / max(1, config.lora),
+        trainable=trainable,
+        frozen=config.freeze_embeddings,
+    )
 
 
 def assign(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
